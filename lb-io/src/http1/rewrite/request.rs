@@ -1,0 +1,240 @@
+//! A request's head for a server.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use super::{Text, is_overruled, write_field, write_framing, write_number, write_set};
+use crate::http1::Framing;
+use crate::http1::fields::{self, Class};
+use crate::http1::request::RequestHead;
+
+/// What becomes of the target's path. The query stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PathRewrite<'a> {
+    /// Forwarded as received.
+    #[default]
+    Keep,
+    /// Without this prefix of whole segments (`/cart` of `/cart/7`, not of `/carts`), which is compared with
+    /// unreserved octets decoded as routing does. A path that does not begin with it stays.
+    StripPrefix(&'a [u8]),
+    /// This path instead. One that does not begin with `/` is ignored.
+    Replace(&'a [u8]),
+}
+
+/// Who sent the request to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The peer of the connection.
+    pub peer: IpAddr,
+    /// The connection is TLS.
+    pub secure: bool,
+    /// The peer is listed as trusted: what it says of the client before it is kept and added to.
+    pub trusted: bool,
+}
+
+/// What to change of a request on its way to a server. `S` is how the configuration keeps text.
+#[derive(Debug)]
+pub struct RequestRewrite<'a, S = &'a str> {
+    /// The path. Does not apply to `*`.
+    pub path: PathRewrite<'a>,
+    /// `host` for the server instead of the client's.
+    pub host: Option<&'a [u8]>,
+    /// Names of fields to remove.
+    pub remove: &'a [S],
+    /// Fields to set: in place of all of that name, at the end.
+    pub set: &'a [(S, S)],
+    /// For `x-forwarded-for`, `-proto` and `-host`.
+    pub forwarded: Forwarded,
+    /// `x-request-id`, in place of any received.
+    pub request_id: &'a str,
+    /// Cookies not to pass on.
+    pub strip_cookies: &'a [&'a [u8]],
+    /// Pass the head's `upgrade` on.
+    pub upgrade: bool,
+}
+
+/// Appends the head for the server to `out`: HTTP/1.1 always, with the framing that was understood.
+pub fn request<S: Text>(out: &mut Vec<u8>, head: &RequestHead<'_>, rewrite: &RequestRewrite<'_, S>) {
+    write_request_line(out, head, rewrite.path);
+    // RFC 9110 section 7.2: Host SHOULD be the first field, and is sent with an empty value if there is no
+    // authority (a request by HTTP/1.0).
+    write_field(out, b"host", rewrite.host.or(head.host).unwrap_or_default());
+    for (field, class) in head.fields.iter().zip(head.classes) {
+        let passes = match class {
+            Class::EndToEnd | Class::CacheControl => true,
+            Class::Trailer => head.body == Framing::Chunked,
+            Class::Expect => head.expect_continue,
+            Class::Forwarded | Class::ForwardedProto | Class::ForwardedHost => rewrite.forwarded.trusted,
+            Class::Cookie | Class::MaxForwards => true,
+            // Written below, or for the client's connection only.
+            Class::Dropped
+            | Class::Host
+            | Class::ContentLength
+            | Class::TransferEncoding
+            | Class::Connection
+            | Class::KeepAlive
+            | Class::Upgrade
+            | Class::Te
+            | Class::RequestId
+            | Class::ForwardedFor => false,
+        };
+        if !passes || is_overruled(field.name, rewrite.remove, rewrite.set) {
+            continue;
+        }
+        match class {
+            Class::Cookie if !rewrite.strip_cookies.is_empty() => {
+                write_cookies(out, field.name, field.value, rewrite.strip_cookies);
+            }
+            Class::MaxForwards => write_max_forwards(out, head, field),
+            _ => write_field(out, field.name.as_bytes(), field.value),
+        }
+    }
+    write_connection(out, head, rewrite.upgrade);
+    write_framing(out, head.body);
+    write_forwarded(out, head, rewrite);
+    write_field(out, b"x-request-id", rewrite.request_id.as_bytes());
+    write_set(out, rewrite.set);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_request_line(out: &mut Vec<u8>, head: &RequestHead<'_>, path: PathRewrite<'_>) {
+    out.extend_from_slice(head.method);
+    out.push(b' ');
+    match path {
+        _ if head.path == b"*" => out.push(b'*'),
+        PathRewrite::Replace(path) if path.first() == Some(&b'/') => out.extend_from_slice(path),
+        PathRewrite::StripPrefix(prefix) => {
+            let rest = strip_prefix(head.path, prefix);
+            if rest.first() != Some(&b'/') {
+                out.push(b'/');
+            }
+            out.extend_from_slice(rest);
+        }
+        _ => out.extend_from_slice(head.path),
+    }
+    if let Some(query) = head.query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
+/// What follows `prefix` in `path`, if that is the end or begins a segment; else the whole path.
+fn strip_prefix<'b>(path: &'b [u8], prefix: &[u8]) -> &'b [u8] {
+    let mut rest = path;
+    for expected in prefix.strip_suffix(b"/").unwrap_or(prefix) {
+        let (byte, length) = octet(rest);
+        if byte != Some(*expected) {
+            return path;
+        }
+        rest = &rest[length..];
+    }
+    match rest.first() {
+        None | Some(b'/') => rest,
+        _ => path,
+    }
+}
+
+/// The first octet, decoded if it is an escaped unreserved one (RFC 3986 section 2.3), and its length as written.
+fn octet(path: &[u8]) -> (Option<u8>, usize) {
+    if let [b'%', high, low, ..] = path
+        && let (Some(high), Some(low)) = ((*high as char).to_digit(16), (*low as char).to_digit(16))
+    {
+        let byte = (high * 16 + low) as u8;
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            return (Some(byte), 3);
+        }
+    }
+    (path.first().copied(), 1)
+}
+
+/// RFC 9110 section 7.6.1: what is for this connection is written for this connection.
+fn write_connection(out: &mut Vec<u8>, head: &RequestHead<'_>, upgrade: bool) {
+    let upgrade = head.upgrade.filter(|_| upgrade);
+    // RFC 9110 section 10.1.4: trailers go through us as they are, so who asks for them may; a sender of TE
+    // MUST nominate it.
+    match (upgrade, head.trailers_accepted) {
+        (None, false) => {}
+        (None, true) => out.extend_from_slice(b"connection: te\r\nte: trailers\r\n"),
+        (Some(_), false) => out.extend_from_slice(b"connection: upgrade\r\n"),
+        (Some(_), true) => out.extend_from_slice(b"connection: te, upgrade\r\nte: trailers\r\n"),
+    }
+    if let Some(protocols) = upgrade {
+        write_field(out, b"upgrade", protocols);
+    }
+}
+
+fn write_forwarded<S: Text>(out: &mut Vec<u8>, head: &RequestHead<'_>, rewrite: &RequestRewrite<'_, S>) {
+    let Forwarded { peer, secure, trusted } = rewrite.forwarded;
+    let set = |name: &str| is_overruled(name, &[] as &[S], rewrite.set);
+    let received = |class: Class| trusted && head.classes.contains(&class);
+    if !set("x-forwarded-for") {
+        out.extend_from_slice(b"x-forwarded-for: ");
+        if trusted {
+            for (field, _) in
+                head.fields.iter().zip(head.classes).filter(|(_, class)| **class == Class::ForwardedFor)
+            {
+                if !field.value.is_empty() {
+                    out.extend_from_slice(field.value);
+                    out.extend_from_slice(b", ");
+                }
+            }
+        }
+        // Writing to a Vec does not fail.
+        let _ = write!(out, "{}\r\n", peer.to_canonical());
+    }
+    if !set("x-forwarded-proto") && !received(Class::ForwardedProto) {
+        write_field(out, b"x-forwarded-proto", if secure { b"https" } else { b"http" });
+    }
+    if let Some(host) = head.host
+        && !set("x-forwarded-host")
+        && !received(Class::ForwardedHost)
+    {
+        write_field(out, b"x-forwarded-host", host);
+    }
+}
+
+/// RFC 9110 section 7.6.2: an intermediary MUST forward TRACE and OPTIONS with one less. MAY ignore it otherwise.
+fn write_max_forwards(out: &mut Vec<u8>, head: &RequestHead<'_>, field: &httparse::Header<'_>) {
+    match fields::length(field.value) {
+        Some(left) if head.method == b"TRACE" || head.method == b"OPTIONS" => {
+            out.extend_from_slice(b"max-forwards: ");
+            write_number(out, left.saturating_sub(1));
+            out.extend_from_slice(b"\r\n");
+        }
+        _ => write_field(out, field.name.as_bytes(), field.value),
+    }
+}
+
+/// Writes a Cookie field without the cookies of `strip`; nothing, if none is left. Other cookies stay as they
+/// are, well formed or not (RFC 6265 section 5.4).
+fn write_cookies(out: &mut Vec<u8>, name: &str, value: &[u8], strip: &[&[u8]]) {
+    let stays = |cookie: &&[u8]| {
+        let name = cookie.split(|byte| *byte == b'=').next().unwrap_or_default();
+        !strip.contains(&fields::trim(name))
+    };
+    if value.split(|byte| *byte == b';').all(|cookie| stays(&cookie)) {
+        return write_field(out, name.as_bytes(), value);
+    }
+    let mut any = false;
+    for cookie in value.split(|byte| *byte == b';').filter(stays).map(fields::trim) {
+        if cookie.is_empty() {
+            continue;
+        }
+        if any {
+            out.extend_from_slice(b"; ");
+        } else {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+        }
+        any = true;
+        out.extend_from_slice(cookie);
+    }
+    if any {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+#[path = "request_test.rs"]
+mod tests;
