@@ -20,6 +20,8 @@ pub(super) struct Subject {
 /// Turns without the thing waited for, each at most [`TURN`] long, before a test gives up.
 const PATIENCE: usize = 2_000;
 const TURN: Duration = Duration::from_millis(5);
+/// Turns without progress after which a sender counts as stopped: longer than any event may be late.
+const QUIET: usize = 30;
 
 struct Rig<'a> {
     driver: &'a dyn Driver,
@@ -265,7 +267,7 @@ pub(super) fn pushes_back(subject: &Subject) {
     let mut sent = 0;
     let mut quiet = 0;
     // Until the kernel's buffers on both sides are full.
-    while quiet < 5 {
+    while quiet < QUIET {
         let from = sent % bytes.len();
         let accepted = rig.driver.send(client, &[IoSlice::new(&bytes[from..])]).unwrap();
         sent += accepted;
@@ -442,7 +444,7 @@ pub(super) fn splices_with_back_pressure(subject: &Subject) {
         }
         0
     };
-    while quiet < 5 {
+    while quiet < QUIET {
         let at = sent % block.len();
         let accepted = rig.driver.send(source, &[IoSlice::new(&block[at..])]).unwrap();
         sent += accepted;
@@ -577,4 +579,48 @@ fn kernel_subject(driver: impl Driver + 'static) -> Subject {
     Subject { driver: Box::new(driver), listening: Box::new(listening) }
 }
 
+fn simulated_subject(network: crate::sim::Network) -> Subject {
+    let port = std::cell::Cell::new(8_000);
+    let driver = network.driver();
+    let listening = move || {
+        port.set(port.get() + 1);
+        let address = SocketAddr::from(([203, 0, 113, 1], port.get()));
+        (Socket::Simulated(network.listening(address)), address)
+    };
+    Subject { driver: Box::new(driver), listening: Box::new(listening) }
+}
+
+mod simulated_with_seeds {
+    use crate::sim::{Faults, Network, Random};
+
+    /// Every part of the contract but the `late_event` fault, which breaks [`super::Rig`]'s rule on purpose.
+    #[test]
+    fn invisible_faults_are_invisible() {
+        let parts = [
+            super::echoes,
+            super::tells_when_drained,
+            super::reports_a_reset,
+            super::reports_a_refused_connect,
+            super::pushes_back,
+            super::pauses_accepting,
+            super::renews_generations,
+            super::splices,
+            super::splices_with_back_pressure,
+            super::drops_unattached,
+            super::keeps_listeners_apart,
+        ];
+        for seed in 0..20 {
+            for part in parts {
+                let faults =
+                    Faults { late_event: 0, no_pipe: 0, ..Faults::invisible(&mut Random::new(seed)) };
+                part(&super::simulated_subject(Network::with_window(seed, faults, 20_000)));
+            }
+        }
+    }
+}
+
+contract!(
+    simulated,
+    simulated_subject(crate::sim::Network::with_window(7, crate::sim::Faults::none(), 100_000))
+);
 contract!(epoll, kernel_subject(crate::driver::EpollDriver::new().unwrap()));

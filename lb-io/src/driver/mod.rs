@@ -8,7 +8,10 @@
 //!   remembers that it did not); only then is a further `Readable` due. The same for `Writable` after a
 //!   send that accepted less than it was given.
 //! - Events may be spurious. An event for a key whose connection was closed may still be in the batch
-//!   being handled: the key's generation tells.
+//!   being handled: the key's generation tells. (The kernel drivers deliver none in later turns; the
+//!   simulated one does when told to, for the generation tells then too.)
+//! - `Writable` comes for a connection only after a connect or a send that accepted less than given; when
+//!   it comes without such cause it is spurious too.
 //! - No call blocks. No call but [`Driver::turn`] delivers events.
 
 #[cfg(test)]
@@ -24,6 +27,8 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 pub use epoll::EpollDriver;
+
+use crate::sim::{SimulatedPipe, SimulatedSocket};
 
 /// Names a connection for as long as it is open: an index, reused, and a generation, which is not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,8 +87,8 @@ pub enum Event {
 pub enum Socket {
     /// A descriptor of the kernel's.
     Kernel(OwnedFd),
-    /// An endpoint of the simulated network.
-    Simulated(u32),
+    /// An endpoint of the simulated network. Dropping it closes it, as dropping a descriptor does.
+    Simulated(SimulatedSocket),
 }
 
 /// What a receive call brought.
@@ -191,7 +196,7 @@ pub enum Pipe {
     /// Read end, write end.
     Kernel(OwnedFd, OwnedFd),
     /// A queue of the simulated network.
-    Simulated(u32),
+    Simulated(SimulatedPipe),
 }
 
 /// Slices that one [`Driver::send`] takes.

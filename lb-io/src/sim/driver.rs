@@ -1,0 +1,388 @@
+//! The driver over a simulated network.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::socket::{SimulatedSocket, What};
+use super::world::{EndpointId, Network, Owner, PIPE_BYTES, State, World};
+use crate::driver::{
+    Addresses, ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Pipe, Received, Socket, Waker,
+};
+
+/// Where the engine's own connections come from.
+const ENGINE_HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// What a turn costs, so that time moves even for a worker that never waits.
+const TURN_COST: Duration = Duration::from_micros(1);
+/// Events of a turn that are reserved: `Woken`, two for a connection in a batch of one, three of noise.
+const NOISE: usize = 6;
+/// Closed keys that late events are made for.
+const REMEMBERED: usize = 16;
+
+/// See [`crate::sim`].
+pub struct SimulatedDriver {
+    network: Network,
+    keys: RefCell<Keys>,
+    listeners: RefCell<Vec<usize>>,
+}
+
+#[derive(Default)]
+struct Keys {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    closed: Vec<ConnKey>,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    endpoint: Option<EndpointId>,
+}
+
+impl Keys {
+    fn insert(&mut self) -> ConnKey {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() as u32 - 1
+        });
+        ConnKey { index, generation: self.slots[index as usize].generation }
+    }
+
+    fn get(&self, conn: ConnKey) -> io::Result<EndpointId> {
+        let slot = self.slots.get(conn.index as usize).filter(|slot| slot.generation == conn.generation);
+        slot.and_then(|slot| slot.endpoint).ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+
+    fn remove(&mut self, conn: ConnKey) {
+        let slot = &mut self.slots[conn.index as usize];
+        slot.endpoint = None;
+        slot.generation += 1;
+        self.free.push(conn.index);
+        self.closed.push(conn);
+        if self.closed.len() > REMEMBERED {
+            self.closed.remove(0);
+        }
+    }
+}
+
+struct SimulatedWaker(Network);
+
+impl Waker for SimulatedWaker {
+    fn wake(&self) {
+        self.0.world().woken = true;
+    }
+}
+
+impl SimulatedDriver {
+    pub(super) fn new(network: Network) -> SimulatedDriver {
+        SimulatedDriver { network, keys: RefCell::default(), listeners: RefCell::default() }
+    }
+
+    /// Adds what is due now; whether that was anything.
+    fn deliver(&self, world: &mut World, events: &mut Vec<Event>) {
+        if std::mem::take(&mut world.woken) {
+            events.push(Event::Woken);
+        }
+        let mut limit = MAX_EVENTS - NOISE;
+        let small_batch = world.faults.small_batch;
+        if world.random().chance(small_batch) {
+            limit = 1 + world.random().index(3);
+        }
+        self.deliver_accepted(world, events, limit.div_ceil(2));
+        limit -= events.len().min(limit);
+        let mut queued = std::mem::take(&mut world.to_tell);
+        world.random().shuffle(&mut queued);
+        let mut batch = Vec::new();
+        for id in queued {
+            // An endpoint may have two events. Whatever does not fit stays queued.
+            if batch.len() + 2 > limit.max(2) {
+                world.to_tell.push(id);
+                continue;
+            }
+            let endpoint = world.endpoint(id);
+            let Owner::Driver(conn) = endpoint.owner else { continue };
+            if std::mem::take(&mut endpoint.tell_readable) {
+                let hangup = endpoint.hangup();
+                endpoint.hangup_told |= hangup;
+                batch.push(Event::Readable { conn, hangup });
+            }
+            if std::mem::take(&mut endpoint.tell_writable) {
+                batch.push(Event::Writable { conn });
+            }
+        }
+        self.add_noise(world, &mut batch);
+        world.random().shuffle(&mut batch);
+        events.append(&mut batch);
+    }
+
+    fn deliver_accepted(&self, world: &mut World, events: &mut Vec<Event>, limit: usize) {
+        for (key, &index) in self.listeners.borrow().iter().enumerate() {
+            let key = key as ListenerKey;
+            while events.len() < limit && world.listeners[index].has_waiting() {
+                let exhausted = world.faults.accept_exhausted;
+                if world.random().chance(exhausted) {
+                    world.listeners[index].paused = true;
+                    let error = io::Error::from_raw_os_error(libc::EMFILE);
+                    events.push(Event::AcceptFailed { listener: key, error });
+                } else if let Some(id) = world.listeners[index].backlog.pop_front() {
+                    let socket = SimulatedSocket::new(self.network.clone(), What::Stream(id));
+                    events.push(Event::Accepted { listener: key, socket: Socket::Simulated(socket) });
+                }
+            }
+        }
+    }
+
+    /// Events that say nothing new, and events for keys that are no more.
+    fn add_noise(&self, world: &mut World, batch: &mut Vec<Event>) {
+        let keys = self.keys.borrow();
+        let spurious = world.faults.spurious;
+        if !keys.slots.is_empty() && world.random().chance(spurious) {
+            let index = world.random().index(keys.slots.len());
+            let slot = &keys.slots[index];
+            let conn = ConnKey { index: index as u32, generation: slot.generation };
+            if let Some(id) = slot.endpoint
+                && world.endpoint(id).state != State::Connecting
+            {
+                let endpoint = world.endpoint(id);
+                let hangup = endpoint.hangup();
+                endpoint.hangup_told |= hangup;
+                batch.push(Event::Readable { conn, hangup });
+                if world.random().chance(5_000) {
+                    batch.push(Event::Writable { conn });
+                }
+            }
+        }
+        let late = world.faults.late_event;
+        if !keys.closed.is_empty() && world.random().chance(late) {
+            let conn = keys.closed[world.random().index(keys.closed.len())];
+            let hangup = world.random().chance(5_000);
+            batch.push(match world.random().chance(5_000) {
+                true => Event::Readable { conn, hangup },
+                false => Event::Writable { conn },
+            });
+        }
+    }
+
+    fn endpoint(&self, conn: ConnKey) -> io::Result<EndpointId> {
+        self.keys.borrow().get(conn)
+    }
+
+    fn pipe_index(pipe: &Pipe) -> io::Result<usize> {
+        match pipe {
+            Pipe::Simulated(pipe) => Ok(pipe.index),
+            Pipe::Kernel(..) => Err(ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+fn what(socket: Socket) -> io::Result<What> {
+    match socket {
+        Socket::Simulated(socket) => socket.release().ok_or_else(|| ErrorKind::NotConnected.into()),
+        Socket::Kernel(_) => Err(ErrorKind::Unsupported.into()),
+    }
+}
+
+impl Driver for SimulatedDriver {
+    fn name(&self) -> &'static str {
+        "simulated"
+    }
+
+    fn listen(&self, socket: Socket) -> io::Result<ListenerKey> {
+        let What::Listener(index) = what(socket)? else {
+            return Err(ErrorKind::InvalidInput.into());
+        };
+        self.network.world().listeners[index].owner = Owner::Accepting;
+        let mut listeners = self.listeners.borrow_mut();
+        listeners.push(index);
+        Ok(listeners.len() as ListenerKey - 1)
+    }
+
+    fn pause_accept(&self, listener: ListenerKey) {
+        if let Some(&index) = self.listeners.borrow().get(listener as usize) {
+            self.network.world().listeners[index].paused = true;
+        }
+    }
+
+    fn resume_accept(&self, listener: ListenerKey) {
+        if let Some(&index) = self.listeners.borrow().get(listener as usize) {
+            self.network.world().listeners[index].paused = false;
+        }
+    }
+
+    fn unlisten(&self, listener: ListenerKey) {
+        if let Some(&index) = self.listeners.borrow().get(listener as usize) {
+            self.network.world().unlisten(index);
+        }
+    }
+
+    fn attach(&self, socket: Socket) -> io::Result<ConnKey> {
+        let What::Stream(id) = what(socket)? else {
+            return Err(ErrorKind::InvalidInput.into());
+        };
+        let mut world = self.network.world();
+        let failed = world.faults.attach_failed;
+        if world.random().chance(failed) {
+            world.close(id, false);
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        let mut keys = self.keys.borrow_mut();
+        let conn = keys.insert();
+        keys.slots[conn.index as usize].endpoint = Some(id);
+        world.endpoint(id).owner = Owner::Driver(conn);
+        world.tell_if_readable(id);
+        Ok(conn)
+    }
+
+    fn addresses(&self, socket: &Socket) -> io::Result<Addresses> {
+        match socket {
+            Socket::Simulated(socket) => match socket.what() {
+                Some(What::Stream(id)) => Ok(self.network.world().addresses(id)),
+                _ => Err(ErrorKind::NotConnected.into()),
+            },
+            Socket::Kernel(_) => Err(ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn connect(&self, address: SocketAddr) -> io::Result<ConnKey> {
+        let mut world = self.network.world();
+        let exhausted = world.faults.connect_exhausted;
+        if world.random().chance(exhausted) {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        let mut keys = self.keys.borrow_mut();
+        let conn = keys.insert();
+        let id = world.connect(address, ENGINE_HOST, Owner::Driver(conn));
+        keys.slots[conn.index as usize].endpoint = Some(id);
+        Ok(conn)
+    }
+
+    fn connect_result(&self, conn: ConnKey) -> io::Result<()> {
+        let id = self.endpoint(conn)?;
+        match self.network.world().endpoint(id).state {
+            State::Connected => Ok(()),
+            State::Refused => Err(ErrorKind::ConnectionRefused.into()),
+            State::Broken => Err(ErrorKind::ConnectionReset.into()),
+            State::Connecting | State::Closed => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn recv(&self, conn: ConnKey, into: &mut [u8]) -> io::Result<Received> {
+        assert!(!into.is_empty(), "an empty receive cannot be told from the peer's end");
+        let id = self.endpoint(conn)?;
+        self.network.world().recv(id, into)
+    }
+
+    fn send(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        assert!(bufs.len() <= crate::driver::MAX_SLICES, "{} slices in one send", bufs.len());
+        let id = self.endpoint(conn)?;
+        self.network.world().send(id, bufs)
+    }
+
+    fn splice_in(&self, from: ConnKey, pipe: &Pipe, limit: usize) -> io::Result<Received> {
+        let index = Self::pipe_index(pipe)?;
+        let id = self.endpoint(from)?;
+        let mut world = self.network.world();
+        let room = PIPE_BYTES.saturating_sub(world.pipe_bytes(index).len()).min(limit);
+        if room == 0 {
+            return Ok(Received::Bytes(0));
+        }
+        let mut buffer = vec![0; room];
+        let outcome = world.recv(id, &mut buffer)?;
+        match outcome {
+            Received::Bytes(n) | Received::Drained(n) => world.pipe_bytes(index).extend(&buffer[..n]),
+            Received::End => {}
+        }
+        // As the kernel's: a splice that brought bytes never says that it drained.
+        Ok(match outcome {
+            Received::Drained(n) if n > 0 => Received::Bytes(n),
+            other => other,
+        })
+    }
+
+    fn splice_out(&self, pipe: &Pipe, to: ConnKey, limit: usize, _more: bool) -> io::Result<usize> {
+        let index = Self::pipe_index(pipe)?;
+        let id = self.endpoint(to)?;
+        let mut world = self.network.world();
+        let bytes: Vec<u8> = world.pipe_bytes(index).iter().copied().take(limit).collect();
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let moved = world.send(id, &[IoSlice::new(&bytes)])?;
+        world.pipe_bytes(index).drain(..moved);
+        Ok(moved)
+    }
+
+    fn shutdown(&self, conn: ConnKey) {
+        if let Ok(id) = self.endpoint(conn) {
+            self.network.world().shutdown(id);
+        }
+    }
+
+    fn close(&self, conn: ConnKey, reset: bool) {
+        if let Ok(id) = self.endpoint(conn) {
+            self.network.world().close(id, reset);
+            self.keys.borrow_mut().remove(conn);
+        }
+    }
+
+    fn turn(&self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        let mut world = self.network.world();
+        let start = world.now();
+        let deadline = timeout.map(|timeout| start + timeout);
+        world.advance(start + TURN_COST);
+        loop {
+            let waiting = self.listeners.borrow().iter().any(|&index| world.listeners[index].has_waiting());
+            if waiting || world.woken || !world.to_tell.is_empty() {
+                // What comes a little later may share the batch.
+                let grace = Duration::from_micros(world.random().pick(&[0, 0, 50, 1_000]));
+                let grace =
+                    deadline.map_or(grace, |deadline| grace.min(deadline.saturating_sub(world.now())));
+                let end = world.now() + grace;
+                world.advance(end);
+                self.deliver(&mut world, events);
+                return Ok(());
+            }
+            match (world.next_due(), deadline) {
+                (Some(due), Some(deadline)) if due > deadline => world.advance(deadline),
+                (Some(due), _) => {
+                    world.advance(due);
+                    continue;
+                }
+                (None, Some(deadline)) => world.advance(deadline),
+                // Nothing will ever happen again, unless another thread wakes us.
+                (None, None) => {}
+            }
+            self.deliver(&mut world, events);
+            return Ok(());
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.network.world().now()
+    }
+
+    fn waker(&self) -> Arc<dyn Waker> {
+        Arc::new(SimulatedWaker(self.network.clone()))
+    }
+
+    fn pipe(&self) -> Option<Pipe> {
+        self.network.open_pipe().map(Pipe::Simulated)
+    }
+}
+
+impl Drop for SimulatedDriver {
+    /// As a process that ends: what is still attached is closed.
+    fn drop(&mut self) {
+        let mut world = self.network.world();
+        for slot in &mut self.keys.borrow_mut().slots {
+            if let Some(id) = slot.endpoint.take() {
+                world.close(id, false);
+            }
+        }
+        for &index in self.listeners.borrow().iter() {
+            world.unlisten(index);
+        }
+    }
+}
