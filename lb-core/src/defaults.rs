@@ -1,0 +1,83 @@
+//! Every default and every bound of the core that has no better home, each with what happens there.
+
+use std::time::Duration;
+
+/// How long a connection to a server may take to open.
+pub const CONNECT: Duration = Duration::from_secs(3);
+/// How long a client may take to send a whole request head, from its first byte.
+pub const REQUEST_HEAD: Duration = Duration::from_secs(10);
+/// How long a server may stay silent while a response is owed.
+pub const RESPONSE: Duration = Duration::from_secs(30);
+/// How long a client's connection may idle between two requests.
+pub const IDLE_DOWN: Duration = Duration::from_secs(75);
+/// How long a server's connection may idle in a pool; shorter than the 5 s after which Node closes.
+pub const IDLE_UP: Duration = Duration::from_secs(4);
+/// How long an upgraded connection may be silent in both directions.
+pub const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
+/// How long exchanges may go on once draining has begun.
+pub const DRAIN: Duration = Duration::from_secs(30);
+/// The longest duration that any timeout may be set to; a longer one is a problem at compile time.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Further attempts after the first, only where safe.
+pub const RETRIES: u32 = 1;
+/// The most further attempts that a route or backend may ask for.
+pub const RETRIES_MAX: u32 = 10;
+/// Share of exchanges, in percent, that may be retried over time.
+pub const RETRY_BUDGET_PERCENT: u32 = 20;
+
+/// Name of the session cookie.
+pub const SESSION_COOKIE: &str = "lb_session";
+/// A sticky backend's cookie is this and the backend's name, unless it is given.
+pub const STICKY_COOKIE_PREFIX: &str = "lb_";
+/// A canary's mark is the testers' cookie's name and this, unless it is given.
+pub const MARK_COOKIE_SUFFIX: &str = "_mark";
+/// The testers' cookie, where a canary names none; only the mark takes its name from it then.
+pub const CANARY_COOKIE: &str = "canary";
+
+/// Weight of a server that is given none.
+pub const WEIGHT: u32 = 1;
+/// The greatest weight; it bounds the round robin order (weights' sum entries).
+pub const WEIGHT_MAX: u32 = 256;
+
+/// How long the first connect failure takes a server out of picks.
+pub const REMOVAL_FIRST: Duration = Duration::from_millis(100);
+/// How long repeated connect failures take a server out of picks at most.
+pub const REMOVAL_MAX: Duration = Duration::from_secs(10);
+
+/// Listeners in a spec at most; more is a problem at compile time, as for the bounds below.
+pub const LISTENERS_MAX: usize = 64;
+/// Routes in a spec at most.
+pub const ROUTES_MAX: usize = 200_000;
+/// Backends in a spec at most.
+pub const BACKENDS_MAX: usize = 100_000;
+/// Addresses in one backend at most.
+pub const SERVERS_PER_BACKEND_MAX: usize = 4_096;
+/// Addresses in all backends at most.
+pub const SERVERS_MAX: usize = 1_000_000;
+/// Conditions of one kind (headers, cookies, networks and so on) on one route at most.
+pub const CONDITIONS_MAX: usize = 64;
+/// Routes with the same host and path, told apart by conditions only: these are tried one by one.
+pub const ROUTES_PER_PLACE_MAX: usize = 256;
+/// Routes with a `path_regex` on one host: these are tried one by one.
+pub const REGEXES_PER_HOST_MAX: usize = 256;
+/// Segments of a `path_prefix` at most; it bounds the walk through the trie.
+pub const PREFIX_SEGMENTS_MAX: usize = 64;
+/// Different values of `priority` at most: each is an index of its own that may have to be asked.
+pub const PRIORITIES_MAX: usize = 16;
+/// Networks in one list at most.
+pub const NETWORKS_MAX: usize = 4_096;
+/// Keys that verify at most: each costs one hash where a cookie must be verified.
+pub const SIGNING_KEYS_MAX: usize = 8;
+/// Bytes of a name (of a route, backend, server, listener) at most.
+pub const NAME_LEN_MAX: usize = 64;
+/// Bytes of a request's path at most; a longer one is refused with 414.
+pub const PATH_LEN_MAX: usize = 65_536;
+/// Bytes of a host name at most (RFC 1035, section 2.3.4).
+pub const HOST_LEN_MAX: usize = 253;
+/// Cookie pairs looked at in one request at most; later ones are not seen.
+pub const COOKIES_MAX: usize = 256;
+/// Hops of X-Forwarded-For looked at, from the right; beyond them the last one looked at counts.
+pub const HOPS_MAX: usize = 64;
+/// Arms of a route: the stable one and at most one canary.
+pub const ARMS_MAX: usize = 2;

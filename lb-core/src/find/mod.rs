@@ -1,0 +1,4 @@
+#[derive(Debug, Default)]
+pub(crate) struct Finder;
+#[derive(Debug, Default)]
+pub(crate) struct Conditions;

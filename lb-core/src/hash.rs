@@ -1,0 +1,119 @@
+//! The one hash that processes must agree on: SipHash-2-4 with 128 bits of output, keyed
+//! (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012; the 128-bit variant of its authors).
+//!
+//! Input is a list of parts, each written as its length (8 bytes, little-endian) and its bytes, so that no two
+//! lists are written alike; the first part is a [`Purpose`]. The output is read as a little-endian number.
+//! `tests/vectors.rs` pins both the bare function and what we make of it.
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::fmt;
+use std::hash::Hasher as _;
+
+/// A 128-bit key. It is never printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SecretKey([u8; 16]);
+
+impl SecretKey {
+    /// Takes the bytes as they are.
+    pub fn new(bytes: [u8; 16]) -> SecretKey {
+        SecretKey(bytes)
+    }
+
+    /// Reads 32 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<SecretKey> {
+        let digits = text.as_bytes();
+        if digits.len() != 32 {
+            return None;
+        }
+        let mut bytes = [0; 16];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = crate::path::hex(pair[0])? << 4 | crate::path::hex(pair[1])?;
+        }
+        Some(SecretKey(bytes))
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(..)")
+    }
+}
+
+/// What a hash is for; keeps uses of one key apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The bucket of a session: route, release, session.
+    Bucket,
+    /// The authenticator of a mark: route, release, arm and bucket.
+    Mark,
+    /// A server's name in a sticky cookie: backend, server name, address if resolved.
+    Sticky,
+    /// A server's part of rendezvous hashing: backend, server name, address if resolved.
+    Server,
+    /// A session out of something that is not our cookie: source or header value.
+    Session,
+    /// The key of a request for a hashing policy.
+    Affinity,
+}
+
+impl Purpose {
+    fn word(self) -> &'static [u8] {
+        match self {
+            Purpose::Bucket => b"bucket",
+            Purpose::Mark => b"mark",
+            Purpose::Sticky => b"sticky",
+            Purpose::Server => b"server",
+            Purpose::Session => b"session",
+            Purpose::Affinity => b"affinity",
+        }
+    }
+}
+
+/// A hash in the making. Cloning one keeps the parts so far: a route keeps its own half-made.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyed(SipHasher24);
+
+impl Keyed {
+    /// Begins a hash.
+    pub fn new(key: &SecretKey, purpose: Purpose) -> Keyed {
+        Keyed(SipHasher24::new_with_key(&key.0)).part(purpose.word())
+    }
+
+    /// Adds a part.
+    pub fn part(mut self, bytes: &[u8]) -> Keyed {
+        self.0.write(&(bytes.len() as u64).to_le_bytes());
+        self.0.write(bytes);
+        self
+    }
+
+    /// The hash of all parts.
+    pub fn finish(self) -> u128 {
+        let hash = self.0.finish128();
+        u128::from(hash.h2) << 64 | u128::from(hash.h1)
+    }
+}
+
+/// A fixed mixing of 64 bits, every input bit reaching every output bit (the finaliser of splitmix64, Steele,
+/// Lea and Flood 2014). Not keyed: only for what is random or keyed already.
+pub fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// The content hash of a snapshot: BLAKE3 over the spec in a written-out form.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentHash(pub [u8; 32]);
+
+impl fmt::Display for ContentHash {
+    /// The first 16 hexadecimal digits, enough to tell two apart.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,408 @@
+//! What changes while a snapshot does not: a server's state and its counters. It hangs on the server's identity
+//! (backend, entry name, address) and survives every snapshot that still has that identity.
+
+use crate::defaults::{REMOVAL_FIRST, REMOVAL_MAX};
+use crate::snapshot::{ServerIndex, Snapshot};
+use crate::spec::Admin;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// A snapshot and the live state of its servers: what [`decide`](crate::decide()) asks. Published as `Arc<Table>`.
+#[derive(Debug)]
+pub struct Table {
+    /// What is wanted.
+    pub snapshot: Snapshot,
+    /// What is.
+    pub live: Live,
+}
+
+impl Table {
+    /// Joins a snapshot with the live state of the table before it: servers with the same identity keep
+    /// theirs, shared with that table. What the snapshot says about their admin state is applied at once.
+    pub fn new(snapshot: Snapshot, previous: Option<&Table>) -> Table {
+        let live = Live::carry(&snapshot, previous.map(|table| &table.live));
+        Table { snapshot, live }
+    }
+
+    /// The live state of a server.
+    ///
+    /// # Panics
+    /// If the index is not one of this table's snapshot.
+    pub fn server_live(&self, server: ServerIndex) -> &Arc<ServerLive> {
+        self.live.server(server)
+    }
+}
+
+/// The live state of all servers of a snapshot.
+#[derive(Debug)]
+pub struct Live {
+    servers: Box<[Arc<ServerLive>]>,
+}
+
+impl Live {
+    fn carry(snapshot: &Snapshot, previous: Option<&Live>) -> Live {
+        let known: HashMap<&Identity, &Arc<ServerLive>> = previous
+            .iter()
+            .flat_map(|live| live.servers.iter())
+            .map(|server| (&server.identity, server))
+            .collect();
+        let servers = snapshot.servers().iter().map(|server| {
+            let live = match known.get(&server.identity) {
+                Some(live) => Arc::clone(live),
+                None => Arc::new(ServerLive::new(server.identity.clone())),
+            };
+            live.set_admin(server.admin);
+            live
+        });
+        Live { servers: servers.collect() }
+    }
+
+    /// The live state of a server.
+    ///
+    /// # Panics
+    /// If the index is not one of the snapshot that this was made for.
+    pub fn server(&self, server: ServerIndex) -> &Arc<ServerLive> {
+        &self.servers[server.0 as usize]
+    }
+
+    /// All of them, in the order of the snapshot's servers.
+    pub fn servers(&self) -> &[Arc<ServerLive>] {
+        &self.servers
+    }
+}
+
+/// Which server this is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Name of its backend.
+    pub backend: Arc<str>,
+    /// Name of its entry.
+    pub name: Arc<str>,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.backend, self.name)
+    }
+}
+
+/// Whether a server answers, as far as anybody has found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// It does, or nobody has asked.
+    #[default]
+    Up,
+    /// It does not.
+    Down(Why),
+}
+
+/// Why a server is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// Probes could not connect.
+    Connect,
+    /// Probes got no answer in time.
+    Timeout,
+    /// Probes got a wrong answer.
+    Answer,
+    /// Somebody said so.
+    Told,
+}
+
+impl Health {
+    /// The word for it in files and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Health::Up => "up",
+            Health::Down(Why::Connect) => "down (connect)",
+            Health::Down(Why::Timeout) => "down (timeout)",
+            Health::Down(Why::Answer) => "down (answer)",
+            Health::Down(Why::Told) => "down (told)",
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// No connection could be made; nothing was sent.
+    ConnectFailed,
+    /// The server answered with this status.
+    Responded {
+        /// The status of the final response.
+        status: u16,
+    },
+    /// Something was sent, and no complete response head came back.
+    Failed,
+    /// We gave up for reasons of our own: the client left.
+    Abandoned,
+}
+
+/// What is written for every exchange, on cache lines that nothing else is on. Two lines, for processors that
+/// fetch neighbours in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Load {
+    in_flight: AtomicU32,
+    /// By hundreds of the status; the first is for statuses that are none.
+    responded: [AtomicU64; 6],
+    connect_failed: AtomicU64,
+    failed: AtomicU64,
+    abandoned: AtomicU64,
+}
+
+/// What picks read for every server and what changes seldom.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Standing {
+    /// Admin state and health in one word, so that a pick asks once; 0 is ready and up.
+    state: AtomicU32,
+    connect_failures: AtomicU32,
+    /// In nanoseconds of the caller's clock.
+    removed_until_ns: AtomicU64,
+    /// In nanoseconds of the caller's clock; 0: none.
+    drain_deadline_ns: AtomicU64,
+}
+
+/// The live state of a server. All of it may be read and written from any thread.
+#[derive(Debug)]
+pub struct ServerLive {
+    standing: Standing,
+    load: Load,
+    identity: Identity,
+}
+
+/// The counters of a server at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerCounters {
+    /// Attempts under way.
+    pub in_flight: u32,
+    /// Responses by hundreds of their status, 1xx at index 1; index 0 counts statuses outside 100 to 599.
+    pub responded: [u64; 6],
+    /// Attempts that ended with [`Outcome::ConnectFailed`].
+    pub connect_failed: u64,
+    /// Attempts that ended with [`Outcome::Failed`].
+    pub failed: u64,
+    /// Attempts that ended with [`Outcome::Abandoned`].
+    pub abandoned: u64,
+}
+
+impl ServerCounters {
+    /// Attempts begun: those under way and those that ended. Not counted apart, for that would be one more
+    /// shared write for every exchange.
+    pub fn picked(&self) -> u64 {
+        let ended = self.responded.iter().sum::<u64>() + self.connect_failed + self.failed + self.abandoned;
+        ended + u64::from(self.in_flight)
+    }
+}
+
+const ADMIN_BITS: u32 = 0xff;
+const HEALTH_SHIFT: u32 = 8;
+
+impl ServerLive {
+    /// A server of which nothing is known: ready, up, idle.
+    pub fn new(identity: Identity) -> ServerLive {
+        ServerLive { standing: Standing::default(), load: Load::default(), identity }
+    }
+
+    /// Which server this is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Name of its backend.
+    pub fn backend(&self) -> &str {
+        &self.identity.backend
+    }
+
+    /// Name of its entry.
+    pub fn name(&self) -> &str {
+        &self.identity.name
+    }
+
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        self.identity.address
+    }
+
+    /// What people have said about it.
+    pub fn admin(&self) -> Admin {
+        match self.standing.state.load(Relaxed) & ADMIN_BITS {
+            0 => Admin::Ready,
+            1 => Admin::Drain,
+            _ => Admin::Maintenance,
+        }
+    }
+
+    /// Sets what people have said about it. The next table that is made sets it to what its snapshot says. Any
+    /// change clears the drain deadline.
+    pub fn set_admin(&self, admin: Admin) {
+        let code = match admin {
+            Admin::Ready => 0,
+            Admin::Drain => 1,
+            Admin::Maintenance => 2,
+        };
+        let before = self.update_state(|state| state & !ADMIN_BITS | code);
+        if before & ADMIN_BITS != code {
+            self.standing.drain_deadline_ns.store(0, Relaxed);
+        }
+    }
+
+    /// Sets when, on the caller's clock, draining ends for sticky sessions too; `None`: never.
+    pub fn set_drain_deadline(&self, deadline: Option<Duration>) {
+        self.standing.drain_deadline_ns.store(deadline.map_or(0, |at| nanoseconds(at).max(1)), Relaxed);
+    }
+
+    /// Whether it answers.
+    pub fn health(&self) -> Health {
+        match self.standing.state.load(Relaxed) >> HEALTH_SHIFT {
+            0 => Health::Up,
+            1 => Health::Down(Why::Connect),
+            2 => Health::Down(Why::Timeout),
+            3 => Health::Down(Why::Answer),
+            _ => Health::Down(Why::Told),
+        }
+    }
+
+    /// Sets whether it answers. Coming up forgets connect failures.
+    pub fn set_health(&self, health: Health) {
+        let code = match health {
+            Health::Up => 0,
+            Health::Down(Why::Connect) => 1,
+            Health::Down(Why::Timeout) => 2,
+            Health::Down(Why::Answer) => 3,
+            Health::Down(Why::Told) => 4,
+        };
+        let before = self.update_state(|state| state & ADMIN_BITS | code << HEALTH_SHIFT);
+        if code == 0 && before >> HEALTH_SHIFT != 0 {
+            self.standing.connect_failures.store(0, Relaxed);
+            self.standing.removed_until_ns.store(0, Relaxed);
+        }
+    }
+
+    fn update_state(&self, change: impl Fn(u32) -> u32) -> u32 {
+        let mut before = self.standing.state.load(Relaxed);
+        loop {
+            match self.standing.state.compare_exchange_weak(before, change(before), Relaxed, Relaxed) {
+                Ok(before) => return before,
+                Err(other) => before = other,
+            }
+        }
+    }
+
+    /// Until when, on the caller's clock, connect failures keep it out of picks; in the past: they do not.
+    pub fn removed_until(&self) -> Duration {
+        Duration::from_nanos(self.standing.removed_until_ns.load(Relaxed))
+    }
+
+    /// Attempts under way.
+    pub fn in_flight(&self) -> u32 {
+        self.load.in_flight.load(Relaxed)
+    }
+
+    /// All counters, each read on its own.
+    pub fn counters(&self) -> ServerCounters {
+        let load = &self.load;
+        ServerCounters {
+            in_flight: load.in_flight.load(Relaxed),
+            responded: std::array::from_fn(|class| load.responded[class].load(Relaxed)),
+            connect_failed: load.connect_failed.load(Relaxed),
+            failed: load.failed.load(Relaxed),
+            abandoned: load.abandoned.load(Relaxed),
+        }
+    }
+
+    /// Whether anybody may be sent to it.
+    pub(crate) fn serves_anybody(&self, now: Now) -> bool {
+        self.is_ready_and_up() && self.standing.removed_until_ns.load(Relaxed) <= now.0
+    }
+
+    /// The same without regard to connect failures, for when all others are out too.
+    pub(crate) fn is_ready_and_up(&self) -> bool {
+        self.standing.state.load(Relaxed) == 0
+    }
+
+    /// Whether its own sticky sessions may be sent to it.
+    pub(crate) fn serves_its_own(&self, now: Now) -> bool {
+        self.is_open_to_its_own(now) && self.standing.removed_until_ns.load(Relaxed) <= now.0
+    }
+
+    /// The same without regard to connect failures.
+    pub(crate) fn is_open_to_its_own(&self, now: Now) -> bool {
+        match self.standing.state.load(Relaxed) {
+            0 => true,
+            1 => {
+                let deadline_ns = self.standing.drain_deadline_ns.load(Relaxed);
+                deadline_ns == 0 || now.0 < deadline_ns
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn begin(&self) {
+        self.load.in_flight.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn end(&self, outcome: Outcome, now: Now) {
+        self.load.in_flight.fetch_sub(1, Relaxed);
+        let counter = match outcome {
+            Outcome::ConnectFailed => {
+                self.remove(now);
+                &self.load.connect_failed
+            }
+            Outcome::Responded { status } => {
+                self.readmit(now);
+                let class = if (100..600).contains(&status) { status / 100 } else { 0 };
+                &self.load.responded[usize::from(class)]
+            }
+            Outcome::Failed => &self.load.failed,
+            Outcome::Abandoned => &self.load.abandoned,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    /// Takes it out of picks, twice as long as the last time. Many attempts that fail together count as one:
+    /// those that were picked before it was taken out say nothing new.
+    fn remove(&self, now: Now) {
+        let until_ns = self.standing.removed_until_ns.load(Relaxed);
+        if now.0 < until_ns {
+            return;
+        }
+        let failures = self.standing.connect_failures.load(Relaxed);
+        let removal = REMOVAL_FIRST.saturating_mul(1 << failures.min(16)).min(REMOVAL_MAX);
+        let next_ns = now.0.saturating_add(nanoseconds(removal));
+        if self.standing.removed_until_ns.compare_exchange(until_ns, next_ns, Relaxed, Relaxed).is_ok() {
+            self.standing.connect_failures.store(failures.saturating_add(1), Relaxed);
+        }
+    }
+
+    /// Forgets connect failures after an answer, unless it is out of picks: then the answer is to an attempt
+    /// from before and says nothing about new connections.
+    fn readmit(&self, now: Now) {
+        if self.standing.connect_failures.load(Relaxed) != 0
+            && self.standing.removed_until_ns.load(Relaxed) <= now.0
+        {
+            self.standing.connect_failures.store(0, Relaxed);
+        }
+    }
+}
+
+/// The caller's clock in whole nanoseconds, as live state compares it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now(pub(crate) u64);
+
+impl From<Duration> for Now {
+    fn from(now: Duration) -> Now {
+        Now(nanoseconds(now))
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

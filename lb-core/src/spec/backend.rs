@@ -1,0 +1,199 @@
+//! Backends and servers as they are wanted.
+
+use super::{RetrySpec, TimeoutsSpec};
+use crate::text::nearest;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A named group of servers with one balancing policy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BackendSpec {
+    /// Its name; unique.
+    pub name: String,
+    /// How a server is chosen.
+    pub balance: Policy,
+    /// What [`Policy::Rendezvous`] (later `maglev` too) hashes.
+    pub hash_key: HashKey,
+    /// A cookie that brings a session back to its server.
+    pub sticky: Option<StickySpec>,
+    /// The servers.
+    pub servers: Vec<ServerSpec>,
+    /// Timeouts of exchanges with these servers.
+    pub timeouts: TimeoutsSpec,
+    /// Retries of exchanges with these servers; the budget is global, so `budget_percent` is not read here.
+    pub retry: RetrySpec,
+    /// Bounded load of the hashing policies, in percent of the average. Not in this version.
+    pub bounded_load_percent: Option<u32>,
+    /// How long a server that returns takes to its full weight. Not in this version.
+    pub slow_start: Option<Duration>,
+    /// Below this percentage of servers that are up, health is ignored. Not in this version.
+    pub fail_open_below_percent: Option<u32>,
+}
+
+/// How a backend chooses a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// In turn, smoothly, by weight.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest requests in flight, by weight.
+    LeastRequest,
+    /// The one with the least latency times load. Not in this version.
+    PeakEwma,
+    /// Any, by weight. Not in this version.
+    Random,
+    /// Consistent hashing by a lookup table. Not in this version.
+    Maglev,
+    /// Consistent hashing by the highest score.
+    Rendezvous,
+}
+
+impl Policy {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Policy; 6] = [
+        Policy::RoundRobin,
+        Policy::LeastRequest,
+        Policy::PeakEwma,
+        Policy::Random,
+        Policy::Maglev,
+        Policy::Rendezvous,
+    ];
+
+    /// The word for it in files and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Policy::RoundRobin => "round_robin",
+            Policy::LeastRequest => "least_request",
+            Policy::PeakEwma => "peak_ewma",
+            Policy::Random => "random",
+            Policy::Maglev => "maglev",
+            Policy::Rendezvous => "rendezvous",
+        }
+    }
+
+    /// Whether this version can do it; compiling a spec with another is a problem that says so.
+    pub fn is_available(self) -> bool {
+        matches!(self, Policy::RoundRobin | Policy::LeastRequest | Policy::Rendezvous)
+    }
+}
+
+/// A word that names no policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyError {
+    /// The policy that was probably meant.
+    pub meant: Option<&'static str>,
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected one of")?;
+        for (place, policy) in Policy::ALL.iter().enumerate() {
+            write!(f, "{} `{}`", if place == 0 { "" } else { "," }, policy.word())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+impl FromStr for Policy {
+    type Err = PolicyError;
+
+    fn from_str(word: &str) -> Result<Policy, PolicyError> {
+        Policy::ALL
+            .into_iter()
+            .find(|policy| policy.word() == word)
+            .ok_or_else(|| PolicyError { meant: nearest(word, Policy::ALL.into_iter().map(Policy::word)) })
+    }
+}
+
+/// What a hashing policy hashes, so that equal ones meet the same server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HashKey {
+    /// The session: our session cookie, which is set where this is asked for.
+    #[default]
+    Session,
+    /// The client's address.
+    Source,
+    /// A request header's value; the client's address where it is missing.
+    Header(String),
+    /// The path, as it is matched.
+    Path,
+    /// A query parameter's value as received; the client's address where it is missing.
+    Query(String),
+}
+
+/// Stickiness by a cookie of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StickySpec {
+    /// The cookie's name; absent: `lb_` and the backend's name.
+    pub cookie: Option<String>,
+}
+
+/// One server of a backend: one entry of the file, which may stand for several addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// Its name; unique in its backend.
+    pub name: String,
+    /// Where it is.
+    pub address: Address,
+    /// 0 to 256; absent: 1. With 0 it serves only its own sticky sessions. Each address has the whole weight.
+    pub weight: Option<u32>,
+    /// Used only when no other server of the backend can serve.
+    pub backup: bool,
+    /// What people have said about it.
+    pub admin: Admin,
+    /// Where it stands. Not in this version.
+    pub zone: Option<String>,
+}
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An address that was written down: the server stays the same (to sticky sessions) if it moves.
+    Literal(SocketAddr),
+    /// The addresses that a name stands for just now: each is a server of its own. May be empty.
+    Resolved(Vec<SocketAddr>),
+}
+
+impl Default for Address {
+    /// No address at all.
+    fn default() -> Address {
+        Address::Resolved(Vec::new())
+    }
+}
+
+impl Address {
+    /// All of them.
+    pub fn all(&self) -> &[SocketAddr] {
+        match self {
+            Address::Literal(address) => std::slice::from_ref(address),
+            Address::Resolved(addresses) => addresses,
+        }
+    }
+}
+
+/// The one axis of a server's state that people set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Admin {
+    /// Takes requests.
+    #[default]
+    Ready,
+    /// Takes only its own sticky sessions.
+    Drain,
+    /// Takes nobody.
+    Maintenance,
+}
+
+impl Admin {
+    /// The word for it in files and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Admin::Ready => "ready",
+            Admin::Drain => "drain",
+            Admin::Maintenance => "maintenance",
+        }
+    }
+}
