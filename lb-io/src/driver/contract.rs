@@ -467,6 +467,34 @@ pub(super) fn splices_with_back_pressure(subject: &Subject) {
     assert!(got.chunks(block.len()).all(|chunk| chunk == &block[..chunk.len()]), "bytes changed");
 }
 
+/// A peer that has ended its side and does not read: waiting for room must not spin.
+pub(super) fn waits_for_room_after_the_peers_end(subject: &Subject) {
+    let mut rig = Rig::new(subject);
+    let (client, server) = rig.pair();
+    rig.driver.shutdown(client);
+    assert_eq!(rig.receive_to_end(server), b"");
+    let block = pattern(256 * 1024);
+    let (mut sent, mut told, mut quiet) = (0, 0, 0);
+    while quiet < QUIET {
+        let at = sent % block.len();
+        sent += rig.driver.send(server, &[IoSlice::new(&block[at..])]).unwrap();
+        assert!(sent < 64 << 20, "no back-pressure");
+        if !sent.is_multiple_of(block.len()) {
+            rig.turn();
+            if rig.writable.remove(&server) {
+                told += 1;
+                quiet = 0;
+            } else {
+                quiet += 1;
+            }
+        }
+        assert!(told < 1_000, "told of room {told} times without any");
+    }
+    rig.driver.shutdown(server);
+    let got = rig.receive_to_end(client);
+    assert_eq!(got.len(), sent);
+}
+
 /// More connections than one batch of events holds, all served, each its own bytes.
 pub(super) fn serves_many(subject: &Subject) {
     const COUNT: usize = 600;
@@ -562,7 +590,7 @@ macro_rules! contract {
             use super::*;
             contract!(@ $subject; echoes tells_when_drained reports_a_reset reports_a_refused_connect
                 pushes_back pauses_accepting renews_generations wakes splices splices_with_back_pressure
-                serves_many drops_unattached keeps_listeners_apart);
+                waits_for_room_after_the_peers_end serves_many drops_unattached keeps_listeners_apart);
         }
     };
     (@ $subject:expr; $($part:ident)*) => {
@@ -606,6 +634,7 @@ mod simulated_with_seeds {
             super::renews_generations,
             super::splices,
             super::splices_with_back_pressure,
+            super::waits_for_room_after_the_peers_end,
             super::drops_unattached,
             super::keeps_listeners_apart,
         ];
@@ -624,3 +653,4 @@ contract!(
     simulated_subject(crate::sim::Network::with_window(7, crate::sim::Faults::none(), 100_000))
 );
 contract!(epoll, kernel_subject(crate::driver::EpollDriver::new().unwrap()));
+contract!(uring, kernel_subject(crate::driver::UringDriver::new().unwrap()));

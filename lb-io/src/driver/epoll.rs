@@ -74,7 +74,8 @@ impl EpollDriver {
         })
     }
 
-    fn register(&self, conn: ConnKey) -> io::Result<ConnKey> {
+    fn register(&self, descriptor: OwnedFd, flags: u8) -> io::Result<ConnKey> {
+        let conn = self.kernel.table.borrow_mut().insert(descriptor, flags)?;
         let outcome = {
             let table = self.kernel.table.borrow();
             let (_, descriptor) = table.get(conn).ok_or(ErrorKind::NotConnected)?;
@@ -107,13 +108,12 @@ impl EpollDriver {
                         events.push(Event::Accepted { listener: key, socket: Socket::Kernel(socket) });
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => listener.ready = false,
-                    Err(error) if kernel::is_exhaustion(&error) => {
+                    Err(error) if kernel::is_of_one_connection(&error) => {}
+                    Err(error) => {
                         listener.paused = true;
                         events.push(Event::AcceptFailed { listener: key, error });
                         break;
                     }
-                    // An error of the one connection (accept(2) lists them): the next may be well.
-                    Err(_) => {}
                 }
             }
             waiting |= listener.ready && !listener.paused;
@@ -167,8 +167,7 @@ impl Driver for EpollDriver {
 
     fn attach(&self, socket: Socket) -> io::Result<ConnKey> {
         let descriptor = Kernel::descriptor_of(socket)?;
-        let conn = self.kernel.table.borrow_mut().insert(descriptor, 0)?;
-        self.register(conn)
+        self.register(descriptor, 0)
     }
 
     fn addresses(&self, socket: &Socket) -> io::Result<Addresses> {
@@ -176,7 +175,7 @@ impl Driver for EpollDriver {
     }
 
     fn connect(&self, address: SocketAddr) -> io::Result<ConnKey> {
-        self.register(self.kernel.connect(address)?)
+        self.register(sys::socket::connecting(address)?, table::WANTS_WRITABLE)
     }
 
     fn connect_result(&self, conn: ConnKey) -> io::Result<()> {

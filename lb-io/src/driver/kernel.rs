@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -56,11 +55,6 @@ impl Kernel {
         let peer = socket.peer_addr()?.as_socket().ok_or(ErrorKind::Unsupported)?;
         let local = socket.local_addr()?.as_socket().ok_or(ErrorKind::Unsupported)?;
         Ok(Addresses { peer, local })
-    }
-
-    pub fn connect(&self, address: SocketAddr) -> io::Result<ConnKey> {
-        let descriptor = sys::socket::connecting(address)?;
-        self.table.borrow_mut().insert(descriptor, table::WANTS_WRITABLE)
     }
 
     pub fn connect_result(&self, conn: ConnKey) -> io::Result<()> {
@@ -234,9 +228,25 @@ pub(super) fn is_starvation(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }
 
-/// Accepting cannot go on until something is given back.
-pub(super) fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+/// An accept failed for a reason of the one connection (accept(2) lists them): the next may be well. Anything
+/// else would come again at once, so accepting pauses.
+pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
+    const OF_ONE: [i32; 13] = [
+        libc::ECONNABORTED,
+        libc::EINTR,
+        libc::EPERM,
+        libc::EPROTO,
+        libc::ENOPROTOOPT,
+        libc::EHOSTDOWN,
+        libc::ENONET,
+        libc::EHOSTUNREACH,
+        libc::EOPNOTSUPP,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::ETIMEDOUT,
+        libc::ECONNRESET,
+    ];
+    error.raw_os_error().is_some_and(|number| OF_ONE.contains(&number))
 }
 
 /// Closes with RST (`reset`) or in order.

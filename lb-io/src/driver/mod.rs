@@ -15,10 +15,12 @@
 //! - No call blocks. No call but [`Driver::turn`] delivers events.
 
 #[cfg(test)]
+pub mod probe;
 mod contract;
 mod epoll;
 mod kernel;
 mod table;
+mod uring;
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -27,6 +29,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 pub use epoll::EpollDriver;
+pub use uring::UringDriver;
 
 use crate::sim::{SimulatedPipe, SimulatedSocket};
 
@@ -63,7 +66,7 @@ pub enum Event {
     AcceptFailed {
         /// On which listener.
         listener: ListenerKey,
-        /// Why: EMFILE, ENFILE, ENOBUFS or ENOMEM.
+        /// Why: EMFILE, ENFILE, ENOBUFS or ENOMEM as a rule.
         error: io::Error,
     },
     /// There may be bytes to read, or the peer ended its side.

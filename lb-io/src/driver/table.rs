@@ -12,6 +12,12 @@ pub(super) const MAX_CONNECTIONS: usize = 1 << 24;
 pub(super) const HANGUP: u8 = 1;
 /// Somebody waits for `Writable`.
 pub(super) const WANTS_WRITABLE: u8 = 2;
+/// The ring has a poll armed under the connection's `Readable` tag.
+pub(super) const POLLS_READABLE: u8 = 4;
+/// That poll tells of room to send too.
+pub(super) const POLLS_BOTH: u8 = 8;
+/// The ring has a poll armed under the connection's `Writable` tag.
+pub(super) const POLLS_WRITABLE: u8 = 16;
 
 /// One place in the table.
 #[derive(Debug)]

@@ -4,6 +4,8 @@
 //! every argument its types admit. What the standard library, `socket2` or `mio` already give safely is not
 //! here but at its caller.
 
+pub mod limits;
 pub mod eventfd;
 pub mod pipe;
+pub mod ring;
 pub mod socket;
