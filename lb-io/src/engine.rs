@@ -1,0 +1,374 @@
+//! The whole engine: its threads, its listening sockets, and the ways in which others talk to it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use lb_core::Table;
+
+use crate::clock;
+use crate::counters::Counters;
+use crate::driver::probe::{self, DriverChoice};
+use crate::driver::{Socket, Waker};
+use crate::log::{AccessLog, LogTarget};
+use crate::sys;
+use crate::worker::{Limits, Worker};
+
+/// The longest that a worker sleeps.
+const TURN: Duration = Duration::from_secs(1);
+
+/// Descriptors kept for everything that is no client and no server: listeners, logs, the control side.
+const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// How the engine is to be.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Threads that serve. At least 1.
+    pub workers: usize,
+    /// What they stand on.
+    pub driver: DriverChoice,
+    /// Where they listen.
+    pub listeners: Vec<ListenerConfig>,
+    /// Client connections open at a time, over all workers. None: what the descriptors allow, at one for
+    /// the client and one for its server.
+    pub max_connections: Option<usize>,
+    /// Bytes of buffers in use at a time, per worker.
+    pub buffer_bytes: usize,
+    /// Where access log lines go, if anywhere.
+    pub access_log: Option<LogTarget>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            driver: DriverChoice::Auto,
+            listeners: Vec::new(),
+            max_connections: None,
+            buffer_bytes: Limits::default().buffer_bytes,
+            access_log: None,
+        }
+    }
+}
+
+/// A listener's addresses.
+#[derive(Debug, Clone)]
+pub struct ListenerConfig {
+    /// Its name in the snapshot.
+    pub name: String,
+    /// Where it listens. Port 0 is one of the kernel's choice.
+    pub bind: Vec<SocketAddr>,
+}
+
+/// A bound address of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalAddress {
+    /// The listener's name.
+    pub listener: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Why the engine did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener's address could not be had.
+    Bind {
+        /// The listener's name.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// No driver could be had.
+    Driver(io::Error),
+    /// The access log could not be opened.
+    Log(io::Error),
+    /// A thread could not be started.
+    Thread(io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bind { listener, address, error } => {
+                write!(f, "listener `{listener}` cannot listen on {address}: {error}")
+            }
+            Self::Driver(error) => write!(f, "no driver: {error}"),
+            Self::Log(error) => write!(f, "the access log cannot be opened: {error}"),
+            Self::Thread(error) => write!(f, "a worker thread cannot be started: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What other threads want of a worker.
+#[derive(Default)]
+struct Orders {
+    table: Option<Arc<Table>>,
+    /// On the engine's clock.
+    drain_until: Option<Duration>,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    orders: Mutex<Orders>,
+    finished: AtomicBool,
+}
+
+impl Mailbox {
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+struct WorkerHandle {
+    mailbox: Arc<Mailbox>,
+    waker: Arc<dyn Waker>,
+    counters: Arc<Counters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A running engine. Dropping it stops it at once.
+pub struct Engine {
+    workers: Vec<WorkerHandle>,
+    local_addresses: Vec<LocalAddress>,
+    driver_name: &'static str,
+    fallback: Option<String>,
+    access_log: Option<AccessLog>,
+}
+
+/// What a worker thread says when it has started.
+struct Started {
+    waker: Arc<dyn Waker>,
+    driver_name: &'static str,
+    fallback: Option<String>,
+}
+
+impl Engine {
+    /// Binds all listeners and starts the workers, which serve by `table`.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Nothing runs then.
+    pub fn start(config: &EngineConfig, table: &Arc<Table>) -> Result<Self, StartError> {
+        let (local_addresses, sockets) = bind(config)?;
+        let access_log = config.access_log.clone().map(|target| AccessLog::start(target, config.workers));
+        let access_log = access_log.transpose().map_err(StartError::Log)?;
+        let mut engine =
+            Self { workers: Vec::new(), local_addresses, driver_name: "", fallback: None, access_log };
+        let names: Arc<[Box<str>]> =
+            config.listeners.iter().map(|listener| listener.name.as_str().into()).collect();
+        let limits =
+            Limits { connections: connections_per_worker(config), buffer_bytes: config.buffer_bytes };
+        let random = RandomState::new();
+        for (number, sockets) in sockets.into_iter().enumerate() {
+            let mailbox = Arc::new(Mailbox::default());
+            let counters = Arc::new(Counters::default());
+            let seed = [random.hash_one((number, 0)), random.hash_one((number, 1))];
+            let setup = Setup {
+                choice: config.driver,
+                sockets,
+                names: Arc::clone(&names),
+                table: Arc::clone(table),
+                limits,
+                counters: Arc::clone(&counters),
+                log: engine.access_log.as_ref().map(AccessLog::buffer),
+                seed: std::array::from_fn(|at| seed[at / 8].to_ne_bytes()[at % 8]),
+                mailbox: Arc::clone(&mailbox),
+            };
+            let (started, starting) = mpsc::channel();
+            let thread = std::thread::Builder::new()
+                .name(format!("lb-worker-{number}"))
+                .spawn(move || run(setup, &started))
+                .map_err(StartError::Thread)?;
+            let started = match starting.recv() {
+                Ok(Ok(started)) => started,
+                Ok(Err(error)) => return Err(StartError::Driver(error)),
+                Err(_) => return Err(StartError::Thread(io::Error::other("the thread ended"))),
+            };
+            engine.driver_name = started.driver_name;
+            engine.fallback = engine.fallback.take().or(started.fallback);
+            engine.workers.push(WorkerHandle {
+                mailbox,
+                waker: started.waker,
+                counters,
+                thread: Some(thread),
+            });
+        }
+        Ok(engine)
+    }
+
+    /// Puts a new table in force on every worker, which takes it up between two batches of events.
+    pub fn publish(&self, table: &Arc<Table>) {
+        for worker in &self.workers {
+            worker.mailbox.orders().table = Some(Arc::clone(table));
+            worker.waker.wake();
+        }
+    }
+
+    /// Stops accepting. What is under way may end until `deadline` from now; then it is cut off.
+    pub fn drain(&self, deadline: Duration) {
+        let until = clock::now() + deadline;
+        for worker in &self.workers {
+            let mut orders = worker.mailbox.orders();
+            orders.drain_until = Some(orders.drain_until.map_or(until, |before| before.min(until)));
+            drop(orders);
+            worker.waker.wake();
+        }
+    }
+
+    /// Whether all workers have ended.
+    pub fn is_finished(&self) -> bool {
+        self.workers.iter().all(|worker| worker.mailbox.finished.load(Ordering::Acquire))
+    }
+
+    /// Waits until all workers have ended, which they do after [`Engine::drain`].
+    pub fn join(&mut self) {
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+
+    /// Each worker's counters.
+    pub fn counters(&self) -> impl Iterator<Item = &Arc<Counters>> {
+        self.workers.iter().map(|worker| &worker.counters)
+    }
+
+    /// Where the listeners are, with the ports that the kernel chose.
+    pub fn local_addresses(&self) -> &[LocalAddress] {
+        &self.local_addresses
+    }
+
+    /// What the workers stand on: `io_uring` or `epoll`.
+    pub fn driver_name(&self) -> &'static str {
+        self.driver_name
+    }
+
+    /// Why that is not the driver of first choice, if it isn't.
+    pub fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
+    }
+
+    /// Opens the access log's file anew, as after a rotation.
+    pub fn reopen_log(&self) {
+        if let Some(log) = &self.access_log {
+            log.reopen();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.drain(Duration::ZERO);
+        self.join();
+    }
+}
+
+/// Binds every address once per worker: the kernel spreads new connections over them.
+fn bind(config: &EngineConfig) -> Result<(Vec<LocalAddress>, Vec<Vec<ListenerSocket>>), StartError> {
+    let mut addresses = Vec::new();
+    let mut sockets: Vec<Vec<ListenerSocket>> = (0..config.workers.max(1)).map(|_| Vec::new()).collect();
+    for (listener, ListenerConfig { name, bind }) in config.listeners.iter().enumerate() {
+        for &wanted in bind {
+            let failed = |error| StartError::Bind { listener: name.clone(), address: wanted, error };
+            let mut address = wanted;
+            for worker in &mut sockets {
+                let socket = sys::socket::listening(address, config.workers > 1).map_err(failed)?;
+                if address.port() == 0 {
+                    address = local_address(&socket).map_err(failed)?;
+                }
+                worker.push(ListenerSocket { listener, socket });
+            }
+            addresses.push(LocalAddress { listener: name.clone(), address });
+        }
+    }
+    Ok((addresses, sockets))
+}
+
+fn connections_per_worker(config: &EngineConfig) -> usize {
+    let allowed = (sys::limits::descriptors().saturating_sub(RESERVED_DESCRIPTORS) / 2).max(1);
+    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+    (config.max_connections.unwrap_or(allowed).min(allowed) / config.workers.max(1)).max(1)
+}
+
+struct ListenerSocket {
+    listener: usize,
+    socket: OwnedFd,
+}
+
+/// All that a worker thread starts with.
+struct Setup {
+    choice: DriverChoice,
+    sockets: Vec<ListenerSocket>,
+    names: Arc<[Box<str>]>,
+    table: Arc<Table>,
+    limits: Limits,
+    counters: Arc<Counters>,
+    log: Option<crate::log::LogBuffer>,
+    seed: [u8; 16],
+    mailbox: Arc<Mailbox>,
+}
+
+fn run(setup: Setup, started: &mpsc::Sender<io::Result<Started>>) {
+    let mailbox = setup.mailbox;
+    // A driver is made on the thread that uses it: io_uring insists.
+    let selected = match probe::select(setup.choice) {
+        Ok(selected) => selected,
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    let (waker, driver_name) = (selected.driver.waker(), selected.driver.name());
+    let Setup { table, limits, counters, log, seed, names, .. } = setup;
+    let worker = Worker::new(selected.driver, table, &names, limits, counters, log, seed);
+    for ListenerSocket { listener, socket } in setup.sockets {
+        if let Err(error) = worker.listen(Socket::Kernel(socket), listener as u32) {
+            let _ = started.send(Err(error));
+            worker.stop();
+            return;
+        }
+    }
+    let _ = started.send(Ok(Started { waker, driver_name, fallback: selected.fallback }));
+    let mut drain_until = None;
+    loop {
+        let longest =
+            drain_until.map_or(TURN, |until: Duration| until.saturating_sub(clock::now()).min(TURN));
+        if let Err(error) = worker.turn(longest) {
+            // A driver that cannot wait any more can serve nobody: say so, and let the others go on.
+            eprintln!("lb: a worker's driver failed and the worker stops: {error}");
+            break;
+        }
+        if worker.take_woken() {
+            let mut orders = mailbox.orders();
+            let table = orders.table.take();
+            drain_until = orders.drain_until;
+            drop(orders);
+            if let Some(table) = table {
+                worker.publish(table);
+            }
+            if drain_until.is_some() {
+                worker.drain();
+            }
+        }
+        if worker.is_drained() || drain_until.is_some_and(|until| clock::now() >= until) {
+            break;
+        }
+    }
+    worker.stop();
+    mailbox.finished.store(true, Ordering::Release);
+}
+
+fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    let address = socket2::SockRef::from(socket).local_addr()?;
+    address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+}

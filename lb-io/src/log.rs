@@ -1,0 +1,172 @@
+//! The access log's way out: each worker fills buffers, one thread writes them.
+//!
+//! A worker never waits for the writer: when all its buffers are on their way, lines are dropped and
+//! counted. Buffers go round, so logging allocates nothing once warm.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+
+/// Bytes of lines after which a worker hands its buffer on.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Buffers that a worker has: one being filled, the others on their way.
+const BUFFERS_PER_WORKER: usize = 16;
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+impl LogTarget {
+    fn open(&self) -> io::Result<Box<dyn Write + Send>> {
+        Ok(match self {
+            LogTarget::Stdout => Box::new(io::stdout()),
+            LogTarget::Stderr => Box::new(io::stderr()),
+            LogTarget::File(path) => Box::new(append_to(path)?),
+        })
+    }
+}
+
+fn append_to(path: &PathBuf) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+#[derive(Debug)]
+struct Shared {
+    full: ArrayQueue<Vec<u8>>,
+    empty: ArrayQueue<Vec<u8>>,
+    reopen: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// The writer's side.
+#[derive(Debug)]
+pub struct AccessLog {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A worker's side.
+#[derive(Debug)]
+pub struct LogBuffer {
+    shared: Arc<Shared>,
+    writer: Thread,
+    lines: Vec<u8>,
+}
+
+impl AccessLog {
+    /// Opens the target and starts the writer for this many workers.
+    ///
+    /// # Errors
+    /// The target's, or the thread's.
+    pub fn start(target: LogTarget, workers: usize) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            full: ArrayQueue::new(workers * BUFFERS_PER_WORKER),
+            empty: ArrayQueue::new(workers * BUFFERS_PER_WORKER),
+            reopen: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        });
+        for _ in 0..workers * (BUFFERS_PER_WORKER - 1) {
+            let _ = shared.empty.push(Vec::with_capacity(BUFFER_BYTES * 2));
+        }
+        let output = target.open()?;
+        let writers = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("lb-access-log".into())
+            .spawn(move || write_lines(&writers, &target, output))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// A buffer for a worker to fill.
+    pub fn buffer(&self) -> LogBuffer {
+        let writer = self.thread.as_ref().expect("runs until dropped").thread().clone();
+        LogBuffer { shared: Arc::clone(&self.shared), writer, lines: Vec::with_capacity(BUFFER_BYTES * 2) }
+    }
+
+    /// Has the file opened anew before the next write, as after a rotation.
+    pub fn reopen(&self) {
+        self.shared.reopen.store(true, Ordering::Release);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+impl LogBuffer {
+    /// Adds a line by `write`. False if it was dropped because the writer does not keep up.
+    pub fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        if self.lines.len() >= BUFFER_BYTES && !self.hand_on() {
+            return false;
+        }
+        write(&mut self.lines);
+        true
+    }
+
+    /// Hands what there is to the writer, if it keeps up.
+    pub fn hand_on(&mut self) -> bool {
+        if self.lines.is_empty() {
+            return true;
+        }
+        let Some(empty) = self.shared.empty.pop() else { return false };
+        let lines = std::mem::replace(&mut self.lines, empty);
+        let pushed = self.shared.full.push(lines).is_ok();
+        self.writer.unpark();
+        pushed
+    }
+
+    /// Whether lines wait to be handed on.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+}
+
+impl Drop for LogBuffer {
+    fn drop(&mut self) {
+        self.hand_on();
+    }
+}
+
+fn write_lines(shared: &Shared, target: &LogTarget, mut output: Box<dyn Write + Send>) {
+    loop {
+        let stop = shared.stop.load(Ordering::Acquire);
+        if shared.reopen.swap(false, Ordering::AcqRel)
+            && let Ok(opened) = target.open()
+        {
+            output = opened;
+        }
+        while let Some(mut lines) = shared.full.pop() {
+            // A full disk loses lines, never requests.
+            let _ = output.write_all(&lines);
+            lines.clear();
+            let _ = shared.empty.push(lines);
+        }
+        let _ = output.flush();
+        if stop {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_secs(1));
+    }
+}

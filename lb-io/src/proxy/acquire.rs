@@ -1,0 +1,99 @@
+//! A connection to a server: a pooled one that is hot, or a new one.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lb_core::ServerLive;
+
+use crate::driver::ConnKey;
+use crate::reason::{CLIENT_LEFT, CONNECT_FAILED, CONNECT_TIMEOUT, OVERLOADED, Reason};
+use crate::worker::Worker;
+use crate::worker::conns::Owner;
+use crate::worker::tasks::{TaskIndex, wait};
+
+/// What a connection is wanted for.
+#[derive(Debug, Clone, Copy)]
+pub struct Want {
+    /// The server's address.
+    pub address: SocketAddr,
+    /// The server's pool.
+    pub pool: u32,
+    /// Takes no pooled connection that has been idle for so long; zero: none at all.
+    pub max_idle: Option<Duration>,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+}
+
+/// A connection to a server, owned by the task that asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Acquired {
+    /// The connection.
+    pub conn: ConnKey,
+    /// It served another exchange before.
+    pub reused: bool,
+}
+
+/// Takes or makes a connection for `task`, which serves the client on `down`.
+///
+/// # Errors
+/// Why there is none. [`CLIENT_LEFT`] is the client's doing, [`OVERLOADED`] ours, all else the server's.
+pub async fn acquire(
+    worker: &Worker,
+    task: TaskIndex,
+    down: ConnKey,
+    want: Want,
+) -> Result<Acquired, Reason> {
+    if let Some(conn) = worker.pools.borrow_mut().take(want.pool, worker.now(), want.max_idle) {
+        worker.slot(conn, |slot| slot.owner = Owner::Task(task));
+        worker.clear_deadline(conn);
+        worker.counters.upstream_reuses.add(1);
+        return Ok(Acquired { conn, reused: true });
+    }
+    let conn = worker.driver.connect(want.address).map_err(|error| match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => OVERLOADED,
+        _ => CONNECT_FAILED,
+    })?;
+    worker.enter_connecting(conn, Owner::Task(task), want.address);
+    worker.counters.upstream_connects.add(1);
+    worker.counters.upstream_active.add(1);
+    worker.set_deadline(conn, worker.now() + want.connect_timeout);
+    let failed = loop {
+        wait().await;
+        if !worker.is_congested(conn) {
+            match worker.driver.connect_result(conn) {
+                Ok(()) => {
+                    worker.clear_deadline(conn);
+                    return Ok(Acquired { conn, reused: false });
+                }
+                // Woken before the outcome is known.
+                Err(error) if error.kind() == ErrorKind::NotConnected => worker.await_writable(conn),
+                Err(_) => break CONNECT_FAILED,
+            }
+        }
+        if worker.is_expired(conn) {
+            break CONNECT_TIMEOUT;
+        }
+        if worker.is_hung_up(down) {
+            break CLIENT_LEFT;
+        }
+    };
+    worker.close_upstream(conn);
+    if failed != CLIENT_LEFT {
+        worker.counters.upstream_connect_failures.add(1);
+    }
+    Err(failed)
+}
+
+/// Gives a connection, on which nothing is under way and nothing unread, to the pool.
+pub fn release(worker: &Worker, conn: ConnKey, pool: u32, live: &ServerLive, idle_timeout: Duration) {
+    let quiet = !worker.is_readable(conn) && !worker.is_hung_up(conn);
+    let place = quiet.then(|| worker.pools.borrow_mut().put(pool, live, conn, worker.now())).flatten();
+    match place {
+        Some(place) => {
+            worker.slot(conn, |slot| slot.owner = Owner::IdleUpstream { pool, place });
+            worker.set_deadline(conn, worker.now() + idle_timeout);
+        }
+        None => worker.close_upstream(conn),
+    }
+}

@@ -1,0 +1,418 @@
+//! The conductor of an exchange: one request, its attempts, one ending.
+//!
+//! A task serves one client connection at a time, for as long as requests follow each other without a
+//! pause; then the connection waits as a mere slot and the task serves another. All branches between the
+//! steps are here.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use lb_core::{Decision, Outcome, Permit, RouteIndex, ServerIndex};
+
+use super::acquire::{Acquired, Want, acquire, release};
+use super::forward::Attempt;
+use super::parse::{Course, Head, Memory, Plan, read_head};
+use super::pool::FRESH_ENOUGH;
+use super::record::{Ending, record};
+use super::relay::Flow;
+use super::reply::{self, Answering};
+use super::tunnel::tunnel;
+use crate::driver::ConnKey;
+use crate::http1::Framing;
+use crate::http1::body::Decoder;
+use crate::http1::response::RequestKind;
+use crate::reason::{CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, CONNECT_TIMEOUT, OVERLOADED, Reason};
+use crate::worker::conns::{Fill, Owner};
+use crate::worker::tasks::{TaskIndex, wait};
+use crate::worker::{Current, Worker};
+
+/// How long a closed connection's client may go on sending before it is cut off, so that it can read our
+/// last response (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Bytes that are read and dropped meanwhile.
+const LINGER_BYTES: usize = 1 << 20;
+
+/// Servers that one exchange tries at most: one more than the most retries that can be configured.
+const TRIED_SERVERS: usize = lb_core::defaults::RETRIES_MAX as usize + 1;
+
+/// Serves one connection after the other, as the worker hands them out, until it is told to end.
+pub async fn serve_jobs(worker: Rc<Worker>, task: TaskIndex) {
+    let mut memory = Memory::default();
+    loop {
+        match worker.take_job(task) {
+            None => wait().await,
+            Some(down) => {
+                serve(&worker, task, down, &mut memory).await;
+                memory.shrink();
+                if !worker.finish_job(task) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Serves the requests that have come on `down`, until it is idle or closed.
+async fn serve(worker: &Rc<Worker>, task: TaskIndex, down: ConnKey, memory: &mut Memory) {
+    loop {
+        let plan = match read_head(worker, down, memory).await {
+            Head::Complete(plan) => plan,
+            Head::Idle if !worker.is_draining() => return park(worker, down),
+            Head::Idle | Head::Gone { within: false } => return worker.close_downstream(down, false),
+            Head::Gone { within: true } => {
+                memory.line.clear();
+                end_unread(worker, down, memory);
+                return worker.close_downstream(down, false);
+            }
+        };
+        worker.slot(down, |slot| slot.served += 1);
+        if !Exchange::begin(worker, task, down, memory, &plan).run(plan).await {
+            return close_gently(worker, down).await;
+        }
+    }
+}
+
+/// Records a client that left in the middle of a request head.
+fn end_unread(worker: &Worker, down: ConnKey, memory: &Memory) {
+    let current = worker.current();
+    let listener = worker.slot(down, |slot| slot.listener);
+    let ending = Ending {
+        status: CLIENT_LEFT.status,
+        reason: Some(CLIENT_LEFT),
+        listener: &current.listener(listener).name,
+        bytes_received: 0,
+        bytes_sent: 0,
+        attempts: 0,
+        started: worker.now(),
+    };
+    record(worker, &memory.line, &ending);
+}
+
+/// Lets a connection wait for its next request without a task.
+fn park(worker: &Worker, down: ConnKey) {
+    let (served, listener) = worker.slot(down, |slot| {
+        slot.owner = Owner::IdleDownstream;
+        (slot.served, slot.listener)
+    });
+    // A connection that has not sent anything yet keeps the deadline that it was given when it came.
+    if served > 0 {
+        let idle = worker.current().listener(listener).timeouts.idle_down;
+        worker.set_deadline(down, worker.now() + idle);
+    }
+}
+
+/// Ends our side and drops what the client still sends, within bounds: closing at once would make the
+/// kernel send a reset, which can destroy the response on its way.
+async fn close_gently(worker: &Worker, down: ConnKey) {
+    let mut dropped = 0;
+    if worker.has_unread(down) || worker.is_readable(down) || worker.has_unsent(down) {
+        let mut ended = false;
+        worker.set_deadline(down, worker.now() + LINGER);
+        loop {
+            match worker.flush(down) {
+                Ok(true) if !ended => {
+                    worker.driver.shutdown(down);
+                    ended = true;
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+            if let Some(mut buffer) = worker.take_unread(down) {
+                dropped += buffer.len();
+                buffer.consume(buffer.len());
+                worker.put_unread(down, buffer);
+            }
+            let over = match worker.fill(down) {
+                Fill::More => false,
+                Fill::Blocked => {
+                    wait().await;
+                    false
+                }
+                Fill::Full | Fill::End | Fill::Broken(_) => true,
+            };
+            if over || worker.is_expired(down) || dropped > LINGER_BYTES {
+                break;
+            }
+        }
+    }
+    worker.close_downstream(down, false);
+}
+
+/// An exchange under way.
+pub struct Exchange<'a> {
+    pub(super) worker: &'a Rc<Worker>,
+    pub(super) task: TaskIndex,
+    pub(super) down: ConnKey,
+    pub(super) memory: &'a mut Memory,
+    /// The table it was decided by, until the response head is written.
+    pub(super) current: Option<Rc<Current>>,
+    pub(super) route: Option<RouteIndex>,
+    pub(super) kind: RequestKind,
+    pub(super) idempotent: bool,
+    pub(super) keep_alive: bool,
+    pub(super) accept_legacy: bool,
+    pub(super) response_timeout: Duration,
+    connect_timeout: Duration,
+    pub(super) idle_timeout: Duration,
+    tunnel_timeout: Duration,
+    pub(super) upload: Flow,
+    /// The status of the final response's head, once it has come.
+    pub(super) status: u16,
+    pub(super) interim_bytes: u64,
+    pub(super) bytes_sent: u64,
+    head_bytes: u64,
+    started: Duration,
+    attempts: u32,
+}
+
+impl<'a> Exchange<'a> {
+    fn begin(
+        worker: &'a Rc<Worker>,
+        task: TaskIndex,
+        down: ConnKey,
+        memory: &'a mut Memory,
+        plan: &Plan,
+    ) -> Self {
+        let limit = plan.route.and_then(|route| plan.current.table.snapshot.route(route).actions.max_body);
+        Self {
+            worker,
+            task,
+            down,
+            memory,
+            current: Some(Rc::clone(&plan.current)),
+            route: plan.route,
+            kind: plan.kind,
+            idempotent: plan.idempotent,
+            keep_alive: plan.keep_alive,
+            accept_legacy: false,
+            response_timeout: lb_core::defaults::RESPONSE,
+            connect_timeout: lb_core::defaults::CONNECT,
+            idle_timeout: lb_core::defaults::IDLE_UP,
+            tunnel_timeout: lb_core::defaults::TUNNEL_IDLE,
+            upload: Flow::new(
+                Decoder::new(plan.body),
+                plan.body == Framing::Chunked,
+                limit.unwrap_or(u64::MAX),
+            ),
+            status: 0,
+            interim_bytes: 0,
+            bytes_sent: 0,
+            head_bytes: plan.head_bytes,
+            started: plan.started,
+            attempts: 0,
+        }
+    }
+
+    /// Brings the exchange to its end. True if the connection can take another request.
+    async fn run(mut self, plan: Plan) -> bool {
+        let reason = match plan.course {
+            Course::Refuse(reason) => Some(reason),
+            Course::Answer { status } => {
+                self.status = status;
+                self.keep_alive &= plan.body == Framing::None;
+                drop(plan);
+                self.deliver().await
+            }
+            Course::Forward(decision) => {
+                drop(plan);
+                self.forward(decision).await
+            }
+        };
+        // A client that has had a part of its response, or has left, can't be told any more.
+        if let Some(reason) = reason {
+            self.keep_alive &=
+                self.upload.is_untouched() && reason.status != CLIENT_LEFT.status && self.status == 0;
+            if self.status == 0 && reason.status != CLIENT_LEFT.status {
+                self.refuse(reason).await;
+            }
+        }
+        self.record(reason);
+        self.keep_alive
+    }
+
+    /// Tries servers until one has answered, or there is no point in trying on. Returns why the exchange
+    /// came to no good end, if so.
+    async fn forward(&mut self, mut decision: Decision) -> Option<Reason> {
+        let worker = self.worker;
+        worker.retry_budget.borrow_mut().exchange();
+        let mut tried = [ServerIndex(0); TRIED_SERVERS];
+        loop {
+            let current = Rc::clone(self.current.as_ref()?);
+            let (pool, retries) = self.prepare(&current, &decision);
+            let permit = decision.take(&current.table, &mut current.cursors.borrow_mut(), worker.now());
+            drop(current);
+            self.attempts += 1;
+            worker.counters.attempts.add(1);
+            let (attempt, connected) = self.try_server(&permit, pool).await;
+            let outcome = match attempt {
+                Attempt::Done { .. } | Attempt::Switched => Outcome::Responded { status: self.status },
+                Attempt::Cut(_) => Outcome::Failed,
+                Attempt::Client(_) => Outcome::Abandoned,
+                Attempt::Failed { reason: OVERLOADED, .. } => Outcome::Abandoned,
+                Attempt::Failed { .. } if connected.is_none() => Outcome::ConnectFailed,
+                // A pooled connection that its server had closed says nothing about the server.
+                Attempt::Failed { repeatable: true, .. } if connected == Some(true) => Outcome::Abandoned,
+                Attempt::Failed { .. } => Outcome::Failed,
+            };
+            permit.finish(outcome, worker.now());
+            let (reason, repeatable) = match attempt {
+                Attempt::Done { .. } | Attempt::Switched => return None,
+                Attempt::Cut(reason) | Attempt::Client(reason) => return Some(reason),
+                Attempt::Failed { reason, repeatable } => (reason, repeatable),
+            };
+            let place = self.attempts as usize - 1;
+            if !repeatable
+                || self.attempts > retries
+                || place + 1 >= TRIED_SERVERS
+                || worker.is_hung_up(self.down)
+            {
+                return Some(reason);
+            }
+            // A first retry with nothing sent costs servers nothing; all others are on the budget.
+            let free = self.attempts == 1 && !self.upload.begun;
+            if !free && !worker.retry_budget.borrow_mut().retry() {
+                return Some(reason);
+            }
+            tried[place] = decision.server();
+            self.upload.begin_again();
+            worker.counters.retries.add(1);
+            let current = Rc::clone(self.current.as_ref()?);
+            let random = worker.randomness.borrow_mut().draw();
+            let next = decision.again(
+                &current.table,
+                &current.cursors.borrow(),
+                &tried[..self.attempts as usize],
+                worker.now(),
+                random,
+            );
+            match next {
+                Some(next) => decision = next,
+                // The only server, whose pooled connection was closed under us, gets a new connection.
+                None if connected == Some(true) => {}
+                None => return Some(reason),
+            }
+        }
+    }
+
+    /// Notes what the attempt needs of the table. Returns the server's pool and how many retries there may be.
+    fn prepare(&mut self, current: &Current, decision: &Decision) -> (u32, u32) {
+        let table = &current.table;
+        let route = table.snapshot.route(decision.route());
+        let arm = route.arm(decision.arm());
+        (self.response_timeout, self.connect_timeout) = (arm.timeouts.response, arm.timeouts.connect);
+        (self.idle_timeout, self.tunnel_timeout) = (arm.timeouts.idle_up, arm.timeouts.tunnel_idle);
+        self.memory.cookies.clear();
+        decision.write_cookies(table, false, &mut self.memory.cookies);
+        if decision.fallback() && self.attempts == 0 {
+            self.worker.counters.fallbacks.add(1);
+        }
+        if self.worker.log.borrow().is_some() {
+            let server = table.snapshot.server(decision.server());
+            let backend = &table.snapshot.backend(server.backend).name;
+            self.memory.line.went_to(&route.name, arm.name, backend, server.name());
+        }
+        (current.pools[decision.server().0 as usize], arm.retries)
+    }
+
+    /// One attempt at one server. Tells with it whether the connection was a pooled one; None: there was none.
+    async fn try_server(&mut self, permit: &Permit, pool: u32) -> (Attempt, Option<bool>) {
+        let worker = self.worker;
+        // After a failure, and for what can't be repeated, only connections that are surely open.
+        let max_idle = match (self.attempts, self.idempotent && self.upload.is_empty()) {
+            (1, true) => None,
+            (1, false) => Some(FRESH_ENOUGH),
+            _ => Some(Duration::ZERO),
+        };
+        let want = Want { address: permit.address(), pool, max_idle, connect_timeout: self.connect_timeout };
+        let Acquired { conn: up, reused } = match acquire(worker, self.task, self.down, want).await {
+            Ok(acquired) => acquired,
+            Err(CLIENT_LEFT) => return (Attempt::Client(CLIENT_LEFT), None),
+            Err(reason) => {
+                let repeatable = reason == CONNECT_FAILED || reason == CONNECT_TIMEOUT;
+                return (Attempt::Failed { reason, repeatable }, None);
+            }
+        };
+        let attempt = self.attempt(up).await;
+        match attempt {
+            Attempt::Done { reusable: true } => release(worker, up, pool, permit, self.idle_timeout),
+            Attempt::Switched => self.switch(up).await,
+            _ => worker.close_upstream(up),
+        }
+        (attempt, Some(reused))
+    }
+
+    /// Relays both ways after a 101, whose head goes first.
+    async fn switch(&mut self, up: ConnKey) {
+        let worker = self.worker;
+        self.current = None;
+        self.keep_alive = false;
+        if worker.send(self.down, &self.memory.response, &[]).is_ok() {
+            let carried = tunnel(worker, self.task, self.down, up, self.tunnel_timeout).await;
+            self.head_bytes += carried.up;
+            self.bytes_sent = self.interim_bytes + self.memory.response.len() as u64 + carried.down;
+        }
+        worker.close_upstream(up);
+    }
+
+    /// Answers with a refusal.
+    async fn refuse(&mut self, reason: Reason) {
+        let current = self.current.take();
+        let page = self.route.zip(current.as_ref());
+        let page = page.and_then(|(route, current)| {
+            current.table.snapshot.route(route).actions.error_page(reason.status)
+        });
+        self.keep_alive &= self.upload.is_empty() && !self.worker.is_draining();
+        let to = Answering { version: self.kind.version, head: self.kind.head, keep_alive: self.keep_alive };
+        reply::write_refusal(&mut self.memory.response, reason, page, to);
+        drop(current);
+        self.deliver().await;
+    }
+
+    /// Sends the local reply in [`Memory::response`]. Returns why not, if it did not get through.
+    async fn deliver(&mut self) -> Option<Reason> {
+        let worker = self.worker;
+        self.bytes_sent += self.memory.response.len() as u64;
+        // A reply is sent in parts as large as may wait.
+        let mut rest = &self.memory.response[..];
+        worker.set_deadline(self.down, worker.now() + self.response_timeout);
+        let undelivered = loop {
+            match worker.send(self.down, &[], rest) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(_) => break Some(CLIENT_LEFT),
+            }
+            if rest.is_empty() && !worker.has_unsent(self.down) {
+                break None;
+            }
+            if worker.is_expired(self.down) {
+                break Some(CLIENT_STALLED);
+            }
+            if worker.is_hung_up(self.down) {
+                break Some(CLIENT_LEFT);
+            }
+            wait().await;
+        };
+        self.keep_alive &= undelivered.is_none();
+        undelivered
+    }
+
+    fn record(&mut self, reason: Option<Reason>) {
+        let worker = self.worker;
+        let listener = worker.slot(self.down, |slot| slot.listener);
+        let current = worker.current();
+        let status = match reason {
+            Some(reason) if self.status == 0 || reason.status == CLIENT_LEFT.status => reason.status,
+            _ => self.status,
+        };
+        let ending = Ending {
+            status,
+            reason,
+            listener: &current.listener(listener).name,
+            bytes_received: self.head_bytes + self.upload.bytes,
+            bytes_sent: self.bytes_sent,
+            attempts: self.attempts,
+            started: self.started,
+        };
+        record(worker, &self.memory.line, &ending);
+    }
+}

@@ -1,0 +1,328 @@
+//! One attempt at one server: the request goes out, the response comes back.
+//!
+//! Both directions move whenever they can, because servers may answer before they have read all, and
+//! clients may wait for an answer before they send all. States of the response:
+//!
+//! ```text
+//! Head ──(1xx, forwarded)──► Head ──(final head)──► Body ──► done
+//!   └──(101)──► switched
+//! ```
+
+use super::exchange::Exchange;
+use super::relay::{Flow, Pumped, pump};
+use crate::driver::ConnKey;
+use crate::http1::body::Decoder;
+use crate::http1::response::{self, FieldStorage, ResponseHead};
+use crate::http1::rewrite::{self, ResponseRewrite};
+use crate::http1::{Framing, Version, scan};
+use crate::reason::{
+    BODY_MALFORMED, BODY_TIMEOUT, BODY_TOO_LARGE, CLIENT_LEFT, CLIENT_STALLED, RESPONSE_CUT,
+    RESPONSE_HEAD_TOO_LARGE, RESPONSE_MALFORMED, RESPONSE_TIMEOUT, Reason, SERVER_CLOSED, TOO_MANY_INTERIM,
+};
+use crate::worker::buffers::RECEIVE_BYTES;
+use crate::worker::conns::Fill;
+use crate::worker::tasks::wait;
+
+/// Interim responses that are passed on for one request; one more is refused.
+const INTERIM_RESPONSES: u32 = 8;
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// The response went to the client whole.
+    Done {
+        /// The server's connection can serve another exchange.
+        reusable: bool,
+    },
+    /// The server switched protocols; both connections are a tunnel now.
+    Switched,
+    /// It failed before any of its final response went to the client, who can still be told.
+    Failed {
+        /// Why.
+        reason: Reason,
+        /// Another attempt is safe: nothing of the request was sent, or the request may be sent twice.
+        repeatable: bool,
+    },
+    /// The server broke off when the response had begun.
+    Cut(Reason),
+    /// It is over on the client's account.
+    Client(Reason),
+}
+
+/// How far the response has come.
+enum Response {
+    Head,
+    Body(Flow),
+}
+
+/// What looking for a response head came to.
+enum Found {
+    Blocked,
+    Starved,
+    Final(Flow),
+    Switched,
+    Failed(Reason),
+}
+
+/// The state of an attempt.
+struct Progress {
+    response: Response,
+    /// Bytes of an incomplete response head that were searched for its end.
+    scanned: usize,
+    /// Bytes came from the server.
+    heard: bool,
+    interim: u32,
+    /// The server takes no more of the request.
+    upload_broken: bool,
+    /// By what the response head said, the connection can be used again.
+    reusable: bool,
+}
+
+impl Exchange<'_> {
+    /// Sends the request to the server on `up` and its response to the client.
+    pub(super) async fn attempt(&mut self, up: ConnKey) -> Attempt {
+        let mut progress = Progress {
+            response: Response::Head,
+            scanned: 0,
+            heard: false,
+            interim: 0,
+            upload_broken: false,
+            reusable: false,
+        };
+        let mut moved = None;
+        loop {
+            if let Some(over) = self.upload(up, &mut progress) {
+                return over;
+            }
+            if let Some(over) = self.download(up, &mut progress) {
+                return over;
+            }
+            let worker = self.worker;
+            let now_moved = (self.upload.bytes, self.download_bytes(&progress), progress.interim);
+            if moved != Some(now_moved) {
+                moved = Some(now_moved);
+                worker.set_deadline(self.down, worker.now() + self.response_timeout);
+            } else if worker.is_expired(self.down) {
+                return self.timed_out(up, &progress);
+            }
+            if worker.is_hung_up(self.down) {
+                return Attempt::Client(CLIENT_LEFT);
+            }
+            worker.settle(self.down);
+            worker.settle(up);
+            wait().await;
+        }
+    }
+
+    fn download_bytes(&self, progress: &Progress) -> u64 {
+        match &progress.response {
+            Response::Head => progress.scanned as u64,
+            Response::Body(flow) => flow.bytes + 1,
+        }
+    }
+
+    /// Moves the request on.
+    fn upload(&mut self, up: ConnKey, progress: &mut Progress) -> Option<Attempt> {
+        if self.upload.done || progress.upload_broken {
+            return None;
+        }
+        let worker = self.worker;
+        let head: &[u8] = if self.upload.begun { &[] } else { &self.memory.request };
+        match pump(worker, self.down, up, &mut self.upload, head) {
+            Pumped::Done | Pumped::SourceBlocked | Pumped::SinkBlocked => None,
+            Pumped::Yielded => {
+                worker.tasks.wake(self.task);
+                None
+            }
+            Pumped::NoMemory => {
+                worker.starve(self.task);
+                None
+            }
+            Pumped::SourceEnded | Pumped::SourceBroken(_) => Some(Attempt::Client(CLIENT_LEFT)),
+            Pumped::SinkBroken(_) if !self.upload.begun => {
+                Some(Attempt::Failed { reason: SERVER_CLOSED, repeatable: true })
+            }
+            // The server may have answered before it closed.
+            Pumped::SinkBroken(_) => {
+                progress.upload_broken = true;
+                None
+            }
+            Pumped::Malformed(_) => Some(Attempt::Client(BODY_MALFORMED)),
+            Pumped::TooLarge => Some(Attempt::Client(BODY_TOO_LARGE)),
+        }
+    }
+
+    /// Moves the response on.
+    fn download(&mut self, up: ConnKey, progress: &mut Progress) -> Option<Attempt> {
+        let worker = self.worker;
+        if let Response::Head = progress.response {
+            match self.find_response_head(up, progress) {
+                Found::Final(flow) => progress.response = Response::Body(flow),
+                Found::Switched => return Some(Attempt::Switched),
+                Found::Blocked => return None,
+                Found::Starved => {
+                    worker.starve(self.task);
+                    return None;
+                }
+                Found::Failed(reason) => {
+                    let repeatable = reason == SERVER_CLOSED && !progress.heard && self.may_repeat();
+                    return Some(Attempt::Failed { reason, repeatable });
+                }
+            }
+        }
+        let Response::Body(flow) = &mut progress.response else { return None };
+        let head: &[u8] = if flow.begun { &[] } else { &self.memory.response };
+        let pumped = pump(worker, up, self.down, flow, head);
+        self.bytes_sent = self.interim_bytes + self.memory.response.len() as u64 + flow.bytes;
+        match pumped {
+            Pumped::Done => {
+                let quiet = !worker.has_unread(up) && !worker.has_unsent(up);
+                let whole = self.upload.done && !progress.upload_broken;
+                Some(Attempt::Done { reusable: progress.reusable && quiet && whole })
+            }
+            Pumped::Yielded => {
+                worker.tasks.wake(self.task);
+                None
+            }
+            Pumped::NoMemory => {
+                worker.starve(self.task);
+                None
+            }
+            Pumped::SourceBlocked | Pumped::SinkBlocked => None,
+            Pumped::SinkBroken(_) => Some(Attempt::Client(CLIENT_LEFT)),
+            Pumped::SourceEnded | Pumped::SourceBroken(_) => Some(Attempt::Cut(RESPONSE_CUT)),
+            Pumped::Malformed(_) | Pumped::TooLarge => Some(Attempt::Cut(RESPONSE_MALFORMED)),
+        }
+    }
+
+    /// Whether the request may go to a server once more, given that some of it may have been acted on.
+    fn may_repeat(&self) -> bool {
+        self.idempotent && self.upload.bytes == 0
+    }
+
+    /// Looks for the head of the final response; interim ones before it are passed on.
+    fn find_response_head(&mut self, up: ConnKey, progress: &mut Progress) -> Found {
+        let worker = self.worker;
+        loop {
+            if let Some(mut buffer) = worker.take_unread(up) {
+                progress.heard = true;
+                let end = scan::head_end(buffer.bytes(), progress.scanned);
+                let Some(end) = end else {
+                    progress.scanned = buffer.len();
+                    worker.put_unread(up, buffer);
+                    if progress.scanned >= RECEIVE_BYTES {
+                        return Found::Failed(RESPONSE_HEAD_TOO_LARGE);
+                    }
+                    match worker.fill(up) {
+                        Fill::More => continue,
+                        Fill::Blocked => return Found::Blocked,
+                        Fill::Full => return Found::Starved,
+                        Fill::End | Fill::Broken(_) => return Found::Failed(SERVER_CLOSED),
+                    }
+                };
+                let found = self.take_response_head(&buffer.bytes()[..end], progress);
+                buffer.consume(end);
+                worker.put_unread(up, buffer);
+                progress.scanned = 0;
+                match found {
+                    Some(found) => return found,
+                    None => continue,
+                }
+            }
+            match worker.fill(up) {
+                Fill::More => {}
+                Fill::Blocked => return Found::Blocked,
+                Fill::Full => return Found::Starved,
+                Fill::End | Fill::Broken(_) => return Found::Failed(SERVER_CLOSED),
+            }
+        }
+    }
+
+    /// Reads one response head and writes the client's. None if it was an interim one.
+    fn take_response_head(&mut self, bytes: &[u8], progress: &mut Progress) -> Option<Found> {
+        let mut storage = FieldStorage::new();
+        let head = match response::parse(bytes, &mut storage, self.kind, self.accept_legacy) {
+            Ok(head) => head,
+            Err(error) => return Some(Found::Failed(Reason { status: 502, word: error.word() })),
+        };
+        if head.is_interim() {
+            progress.interim += 1;
+            if progress.interim > INTERIM_RESPONSES {
+                return Some(Found::Failed(TOO_MANY_INTERIM));
+            }
+            return self.pass_interim(&head);
+        }
+        self.status = head.status;
+        let framing = head.framing_for(self.kind.version);
+        if head.status == 101 {
+            self.write_response(&head, framing, true);
+            return Some(Found::Switched);
+        }
+        self.keep_alive &= !self.worker.is_draining() && self.upload.done && framing != Framing::UntilClose;
+        progress.reusable = head.keep_alive && head.framing != Framing::UntilClose;
+        if let Some(seconds) = head.keep_alive_timeout_s {
+            let announced = std::time::Duration::from_secs(u64::from(seconds).saturating_sub(1));
+            self.idle_timeout = self.idle_timeout.min(announced);
+            progress.reusable &= !announced.is_zero();
+        }
+        self.write_response(&head, framing, false);
+        // From here on the snapshot isn't needed: a long body must not keep an old one in memory.
+        self.current = None;
+        let framed = framing == Framing::Chunked;
+        Some(Found::Final(Flow::new(Decoder::new(head.framing), framed, u64::MAX)))
+    }
+
+    /// Passes a 1xx on, except to HTTP/1.0 (RFC 9110 section 15.2). What fails is found out by what follows.
+    fn pass_interim(&mut self, head: &ResponseHead<'_>) -> Option<Found> {
+        if self.kind.version == Version::Http11 {
+            self.memory.response.clear();
+            let plain: ResponseRewrite<'_, &str> = ResponseRewrite {
+                client: self.kind.version,
+                keep_alive: true,
+                framing: Framing::None,
+                remove: &[],
+                set: &[],
+                lines: &[],
+                private: false,
+            };
+            rewrite::response(&mut self.memory.response, head, &plain);
+            self.interim_bytes += self.memory.response.len() as u64;
+            let _ = self.worker.send(self.down, &self.memory.response, &[]);
+        }
+        None
+    }
+
+    fn write_response(&mut self, head: &ResponseHead<'_>, framing: Framing, switched: bool) {
+        let current = self.current.as_ref().expect("kept until the response head is written");
+        let route = self.route.expect("what is forwarded has a route");
+        let actions = &current.table.snapshot.route(route).actions;
+        self.memory.response.clear();
+        rewrite::response(
+            &mut self.memory.response,
+            head,
+            &ResponseRewrite {
+                client: self.kind.version,
+                keep_alive: self.keep_alive || switched,
+                framing,
+                remove: &actions.response.remove,
+                set: &actions.response.set,
+                lines: &self.memory.cookies,
+                private: !self.memory.cookies.is_empty(),
+            },
+        );
+    }
+
+    /// Whose fault it is that nothing has moved for as long as the response timeout.
+    fn timed_out(&self, up: ConnKey, progress: &Progress) -> Attempt {
+        let worker = self.worker;
+        let client_stalls = worker.is_congested(self.down) || worker.has_unsent(self.down);
+        let request_waits = !self.upload.done && !progress.upload_broken;
+        let server_stalls = worker.is_congested(up) || worker.has_unsent(up);
+        match &progress.response {
+            Response::Body(_) if client_stalls => Attempt::Client(CLIENT_STALLED),
+            Response::Body(_) => Attempt::Cut(RESPONSE_TIMEOUT),
+            Response::Head if request_waits && !server_stalls => Attempt::Client(BODY_TIMEOUT),
+            Response::Head => Attempt::Failed { reason: RESPONSE_TIMEOUT, repeatable: false },
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The way of a request: accept → parse → find, choose, pick → acquire → forward → relay → record → release.
+//!
+//! [`exchange`] is the conductor: it holds the order of the steps and the branches between them. The steps:
+//! [`parse`] reads a request head and has the core decide, [`acquire`] gets a connection to the server,
+//! [`forward`] sends the request and receives the response, [`relay`] moves one body, [`tunnel`] what
+//! follows a 101, [`reply`] makes our own responses, [`record`] ends an exchange in one log line and count.
+
+pub mod acquire;
+pub mod exchange;
+pub mod forward;
+pub mod parse;
+pub mod pool;
+pub mod record;
+pub mod relay;
+pub mod reply;
+pub mod tunnel;

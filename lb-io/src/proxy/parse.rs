@@ -1,0 +1,301 @@
+//! From bytes to a plan: the request's head is read, understood, decided on by the core and written anew
+//! for the server. All that borrows from the received bytes happens here, without suspending.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use lb_core::{Decision, Fields, RequestView, RouteIndex, Verdict, source};
+
+use super::record::Line;
+use super::reply::{self, Answering};
+use crate::driver::ConnKey;
+use crate::http1::request::{self, FieldStorage, RequestHead};
+use crate::http1::response::RequestKind;
+use crate::http1::rewrite::{self, Forwarded, PathRewrite, RequestRewrite};
+use crate::http1::{Framing, Limits, Version, scan};
+use crate::reason::{BODY_TOO_LARGE, HEAD_TIMEOUT, OVERLOADED, Reason};
+use crate::worker::conns::Fill;
+use crate::worker::tasks::wait;
+use crate::worker::{Current, Worker};
+
+/// Longest request id that is taken over from a trusted peer; a longer one is replaced.
+const REQUEST_ID_BYTES: usize = 128;
+
+/// Cookies of ours that a route can have: session, mark, sticky ones of both arms.
+const STRIPPED_COOKIES: usize = 8;
+
+/// What a task keeps from exchange to exchange, so that none of them allocates.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The request head for the server.
+    pub request: Vec<u8>,
+    /// The response head for the client, or a whole local reply.
+    pub response: Vec<u8>,
+    /// `set-cookie` lines of ours for the response.
+    pub cookies: Vec<u8>,
+    /// What the access log will say of the request.
+    pub line: Line,
+}
+
+/// Bytes of each vector that a task's memory keeps between exchanges.
+const KEPT_BYTES: usize = 8 << 10;
+
+impl Memory {
+    /// Gives back what an unusually large exchange took.
+    pub fn shrink(&mut self) {
+        for bytes in [&mut self.request, &mut self.response, &mut self.cookies] {
+            if bytes.capacity() > KEPT_BYTES {
+                *bytes = Vec::new();
+            }
+        }
+    }
+}
+
+/// What is to be done with a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Course {
+    /// Goes to a server. Its head is in [`Memory::request`].
+    Forward(Decision),
+    /// Is answered by the route. The response is in [`Memory::response`].
+    Answer {
+        /// Its status.
+        status: u16,
+    },
+    /// Is refused.
+    Refuse(Reason),
+}
+
+/// A request's head, understood.
+pub struct Plan {
+    /// The table by which it was decided.
+    pub current: Rc<Current>,
+    /// What is to be done.
+    pub course: Course,
+    /// Its route, if it has one.
+    pub route: Option<RouteIndex>,
+    /// What must be known to read the response.
+    pub kind: RequestKind,
+    /// Where its body ends.
+    pub body: Framing,
+    /// It may be sent twice (RFC 9110 section 9.2.2).
+    pub idempotent: bool,
+    /// The client will use the connection again.
+    pub keep_alive: bool,
+    /// When the head was complete.
+    pub started: Duration,
+    /// Bytes of the head.
+    pub head_bytes: u64,
+}
+
+/// What waiting for a head came to.
+pub enum Head {
+    /// There is a request.
+    Complete(Plan),
+    /// Nothing has come; the connection can wait without a task.
+    Idle,
+    /// The client ended the connection. `within`: in the middle of a head.
+    Gone {
+        /// Some of a head had come.
+        within: bool,
+    },
+}
+
+/// Reads the next request head on `down`.
+pub async fn read_head(worker: &Worker, down: ConnKey, memory: &mut Memory) -> Head {
+    let mut scanned = 0;
+    let (fresh, listener) = worker.slot(down, |slot| (slot.served == 0, slot.listener));
+    let mut timed = fresh;
+    loop {
+        if let Some(mut buffer) = worker.take_unread(down) {
+            if scanned == 0 {
+                buffer.consume(scan::skip_empty_line(buffer.bytes()));
+            }
+            let end = scan::head_end(buffer.bytes(), scanned);
+            let too_large = end.is_none() && buffer.len() >= Limits::default().head_bytes;
+            if let Some(end) = end.or(too_large.then_some(buffer.len())) {
+                let plan = plan(worker, down, &buffer.bytes()[..end], memory);
+                buffer.consume(end);
+                worker.put_unread(down, buffer);
+                return Head::Complete(plan);
+            }
+            scanned = buffer.len();
+            worker.put_unread(down, buffer);
+        }
+        match worker.fill(down) {
+            Fill::More => continue,
+            Fill::End | Fill::Broken(_) => return Head::Gone { within: worker.has_unread(down) },
+            Fill::Full => return Head::Complete(refusal(worker, OVERLOADED, memory)),
+            Fill::Blocked if !worker.has_unread(down) => return Head::Idle,
+            Fill::Blocked => {}
+        }
+        if !std::mem::replace(&mut timed, true) {
+            let timeout = worker.current().listener(listener).timeouts.request_head;
+            worker.set_deadline(down, worker.now() + timeout);
+        }
+        worker.settle(down);
+        wait().await;
+        if worker.is_expired(down) {
+            return Head::Complete(refusal(worker, HEAD_TIMEOUT, memory));
+        }
+    }
+}
+
+/// A plan for a request of which nothing more is known than why it is refused.
+fn refusal(worker: &Worker, reason: Reason, memory: &mut Memory) -> Plan {
+    memory.line.clear();
+    Plan {
+        current: worker.current(),
+        course: Course::Refuse(reason),
+        route: None,
+        kind: RequestKind { head: false, upgrade_sent: false, version: Version::Http11 },
+        body: Framing::None,
+        idempotent: false,
+        keep_alive: false,
+        started: worker.now(),
+        head_bytes: 0,
+    }
+}
+
+fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Plan {
+    let mut storage = FieldStorage::new();
+    let head = match request::parse(bytes, &mut storage, &Limits::default()) {
+        Ok(head) => head,
+        Err(error) => {
+            let reason = Reason { status: error.status(), word: error.word() };
+            return refusal(worker, reason, memory);
+        }
+    };
+    let current = worker.current();
+    let (peer, listener) = worker.slot(down, |slot| (slot.peer.ip(), slot.listener));
+    let listener = current.listener_index(listener);
+    let rules = current.table.snapshot.listener(listener);
+    let fields = HeadFields(&head);
+    let source = source::effective(peer, &fields, rules.as_ref());
+    let random = worker.randomness.borrow_mut().draw();
+    let view = RequestView {
+        listener,
+        method: head.method,
+        host: head.host.unwrap_or_default(),
+        path: head.path,
+        query: head.query,
+        fields: &fields,
+        source: source.address,
+        secure: false,
+    };
+    memory.line.begin(worker, &head, source.address, source.trusted);
+    let verdict = lb_core::decide(&current.table, &current.cursors.borrow(), &view, worker.now(), random);
+    let keep_alive = head.keep_alive && !worker.is_draining();
+    let (course, route) = match verdict {
+        _ if worker.buffers.borrow().is_scarce() => (Course::Refuse(OVERLOADED), None),
+        Verdict::Refuse(refusal) => {
+            (Course::Refuse(Reason { status: refusal.status(), word: refusal.word() }), refusal.route)
+        }
+        Verdict::Answer(route) => {
+            // Without reading the body the connection cannot be used again.
+            let keep_alive = keep_alive && head.body == Framing::None;
+            let to = Answering { version: head.version, head: head.is_head(), keep_alive };
+            (answer(&current, route, &view, to, memory), Some(route))
+        }
+        Verdict::Forward(decision) => {
+            let route = current.table.snapshot.route(decision.route());
+            let too_large = matches!(head.body, Framing::Length(length) if length > route.actions.max_body.unwrap_or(u64::MAX));
+            if too_large {
+                (Course::Refuse(BODY_TOO_LARGE), Some(decision.route()))
+            } else {
+                write_request(&current, &head, &decision, peer, source.trusted, memory);
+                (Course::Forward(decision), Some(decision.route()))
+            }
+        }
+    };
+    Plan {
+        course,
+        route,
+        kind: RequestKind {
+            head: head.is_head(),
+            upgrade_sent: head.upgrade.is_some(),
+            version: head.version,
+        },
+        body: head.body,
+        idempotent: matches!(head.method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"),
+        keep_alive,
+        started: worker.now(),
+        head_bytes: bytes.len() as u64,
+        current,
+    }
+}
+
+/// Has the route's redirect or fixed reply written.
+fn answer(
+    current: &Current,
+    route: RouteIndex,
+    view: &RequestView<'_, HeadFields<'_, '_>>,
+    to: Answering,
+    memory: &mut Memory,
+) -> Course {
+    let actions = &current.table.snapshot.route(route).actions;
+    if let Some(redirect) = &actions.redirect {
+        let location = &mut memory.cookies;
+        location.clear();
+        redirect.write_location(view.host, view.path, view.query, view.secure, location);
+        let status = redirect.status();
+        reply::write(&mut memory.response, status, &[("location", location)], "", b"", to);
+        return Course::Answer { status };
+    }
+    let reply = actions.reply.as_ref().expect("a route without backend has a redirect or a reply");
+    let (status, content_type) = (reply.status(), reply.content_type());
+    reply::write(&mut memory.response, status, &[], content_type, reply.body.as_bytes(), to);
+    Course::Answer { status }
+}
+
+fn write_request(
+    current: &Current,
+    head: &RequestHead<'_>,
+    decision: &Decision,
+    peer: IpAddr,
+    trusted: bool,
+    memory: &mut Memory,
+) {
+    let snapshot = &current.table.snapshot;
+    let actions = &snapshot.route(decision.route()).actions;
+    let path = match actions.forwarded_path(head.path) {
+        Some(path) => PathRewrite::Replace(path),
+        None => PathRewrite::Keep,
+    };
+    let arm = snapshot.route(decision.route()).arm(decision.arm());
+    let mut strip_cookies = [&b""[..]; STRIPPED_COOKIES];
+    let stripped = arm.strip_cookies.len().min(STRIPPED_COOKIES);
+    for (place, name) in strip_cookies.iter_mut().zip(&arm.strip_cookies) {
+        *place = name.as_bytes();
+    }
+    memory.request.clear();
+    rewrite::request(
+        &mut memory.request,
+        head,
+        &RequestRewrite {
+            path,
+            host: actions.set_host.as_deref().map(str::as_bytes),
+            remove: &actions.request.remove,
+            set: &actions.request.set,
+            forwarded: Forwarded { peer, secure: false, trusted },
+            request_id: memory.line.request_id(),
+            strip_cookies: &strip_cookies[..stripped],
+            upgrade: head.upgrade.is_some(),
+        },
+    );
+}
+
+/// A received request id that may be kept: visible ASCII of a bounded length.
+pub fn usable_request_id(value: &[u8]) -> Option<&str> {
+    let usable = (1..=REQUEST_ID_BYTES).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+    usable.then(|| std::str::from_utf8(value).ok()).flatten()
+}
+
+/// A parsed head's fields, for the core.
+pub struct HeadFields<'a, 'h>(pub &'a RequestHead<'h>);
+
+impl Fields for HeadFields<'_, '_> {
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.fields.iter().map(|field| (field.name.as_bytes(), field.value))
+    }
+}

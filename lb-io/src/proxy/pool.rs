@@ -1,0 +1,126 @@
+//! Idle connections to servers, kept per worker for the next exchange.
+//!
+//! A pool belongs to a server's identity, so it survives snapshots. Connections are taken newest first:
+//! the hot ones stay in use and the others age until the server or we close them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_core::ServerLive;
+
+use crate::driver::ConnKey;
+
+/// Idle connections that a worker keeps per server. One more closes the one that is given back.
+pub const IDLE_PER_SERVER: usize = 1024;
+
+/// An exchange that cannot be repeated takes only connections idle for less than this: an older one may
+/// be about to be closed by its server.
+pub const FRESH_ENOUGH: Duration = Duration::from_secs(1);
+
+/// An idle connection.
+#[derive(Debug, Clone, Copy)]
+struct Idle {
+    conn: ConnKey,
+    since: Duration,
+}
+
+#[derive(Debug)]
+struct Pool {
+    live: Arc<ServerLive>,
+    idle: Vec<Idle>,
+}
+
+/// The pools of one worker.
+#[derive(Debug, Default)]
+pub struct Pools {
+    pools: Vec<Option<Pool>>,
+    by_live: HashMap<usize, u32>,
+    idle: usize,
+}
+
+/// What moved when a connection left its pool: the connection that now stands in its place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Which connection.
+    pub conn: ConnKey,
+    /// Where it stands now.
+    pub place: u32,
+}
+
+impl Pools {
+    /// Makes pools for these servers and no others. Returns each server's pool, in order, and the idle
+    /// connections of servers that are gone, for closing.
+    pub fn keep<'a>(
+        &mut self,
+        servers: impl Iterator<Item = &'a Arc<ServerLive>>,
+    ) -> (Vec<u32>, Vec<ConnKey>) {
+        let before = std::mem::take(&mut self.by_live);
+        let mut vacant: Vec<u32> =
+            (0..self.pools.len() as u32).filter(|at| self.pools[*at as usize].is_none()).collect();
+        let places = servers
+            .map(|live| {
+                let key = Arc::as_ptr(live).addr();
+                let place = before.get(&key).or(self.by_live.get(&key)).copied().unwrap_or_else(|| {
+                    let pool = Some(Pool { live: Arc::clone(live), idle: Vec::new() });
+                    match vacant.pop() {
+                        Some(place) => {
+                            self.pools[place as usize] = pool;
+                            place
+                        }
+                        None => {
+                            self.pools.push(pool);
+                            (self.pools.len() - 1) as u32
+                        }
+                    }
+                });
+                self.by_live.insert(key, place);
+                place
+            })
+            .collect();
+        let gone = before.into_iter().filter(|(key, _)| !self.by_live.contains_key(key));
+        let mut orphans = Vec::new();
+        for (_, place) in gone.collect::<Vec<_>>() {
+            let pool = self.pools[place as usize].take().expect("a listed pool exists");
+            orphans.extend(pool.idle.iter().map(|idle| idle.conn));
+        }
+        self.idle -= orphans.len();
+        (places, orphans)
+    }
+
+    /// Takes the newest idle connection, unless it has been idle for longer than `max_age`.
+    pub fn take(&mut self, pool: u32, now: Duration, max_age: Option<Duration>) -> Option<ConnKey> {
+        let idle = &mut self.pools.get_mut(pool as usize)?.as_mut()?.idle;
+        let newest = idle.last()?;
+        if max_age.is_some_and(|max_age| now.saturating_sub(newest.since) >= max_age) {
+            return None;
+        }
+        self.idle -= 1;
+        idle.pop().map(|idle| idle.conn)
+    }
+
+    /// Puts a connection into the pool of `live`. Returns its place, or None if there is no such pool any
+    /// more or it is full.
+    pub fn put(&mut self, pool: u32, live: &ServerLive, conn: ConnKey, now: Duration) -> Option<u32> {
+        let pool = self.pools.get_mut(pool as usize)?.as_mut()?;
+        if !std::ptr::eq(&*pool.live, live) || pool.idle.len() >= IDLE_PER_SERVER {
+            return None;
+        }
+        self.idle += 1;
+        pool.idle.push(Idle { conn, since: now });
+        Some((pool.idle.len() - 1) as u32)
+    }
+
+    /// Takes a certain connection out, which is being closed.
+    pub fn remove(&mut self, pool: u32, place: u32) -> Option<Moved> {
+        let idle = &mut self.pools[pool as usize].as_mut().expect("an idle connection's pool exists").idle;
+        idle.swap_remove(place as usize);
+        self.idle -= 1;
+        idle.get(place as usize).map(|moved| Moved { conn: moved.conn, place })
+    }
+
+    /// How many connections are idle.
+    pub fn idle(&self) -> usize {
+        self.idle
+    }
+}

@@ -1,0 +1,200 @@
+//! One direction of an exchange: bytes from one connection to the other, checked on the way.
+//!
+//! Nothing is received while the receiver of what we have does not take it: what a connection holds is
+//! one buffer, and the sender feels the rest through TCP. The decoder looks at each byte once; bytes it
+//! approved and that did not fit the sink stay where they were received until they do.
+
+use std::io;
+
+use crate::driver::ConnKey;
+use crate::http1::body::{BodyError, Decoder, Piece};
+use crate::worker::Worker;
+use crate::worker::buffers::Buffer;
+use crate::worker::conns::Fill;
+
+/// Rounds of receiving and sending that one call makes before other tasks have their turn.
+const ROUNDS: usize = 16;
+
+/// Pieces cut out of a buffer before what is ready is sent.
+const CUTS_PER_ROUND: usize = 32;
+
+/// The state of one direction.
+#[derive(Debug)]
+pub struct Flow {
+    decoder: Decoder,
+    /// Bytes at the front of the source's unread ones that may go out.
+    ready: usize,
+    /// Whether the receiver gets chunk framing too.
+    framed: bool,
+    /// Bytes sent, framing included.
+    pub bytes: u64,
+    /// Payload bytes approved.
+    payload: u64,
+    /// Most payload bytes allowed.
+    limit: u64,
+    /// Something was given to the sink, the head at least.
+    pub begun: bool,
+    /// Everything was sent.
+    pub done: bool,
+}
+
+/// How far a call of [`pump`] came.
+#[derive(Debug)]
+pub enum Pumped {
+    /// The body is through.
+    Done,
+    /// Its share of the turn is used up; there is more to do at once.
+    Yielded,
+    /// It waits for the source.
+    SourceBlocked,
+    /// It waits for the sink.
+    SinkBlocked,
+    /// The source ended before the body did.
+    SourceEnded,
+    /// The source's connection broke.
+    SourceBroken(io::Error),
+    /// The sink's connection broke.
+    SinkBroken(io::Error),
+    /// The body's framing is wrong.
+    Malformed(BodyError),
+    /// The payload is longer than allowed.
+    TooLarge,
+    /// The worker's buffer budget is used up; trying again later may work.
+    NoMemory,
+}
+
+impl Flow {
+    /// A direction whose body the decoder knows. `framed`: chunk framing is passed on; otherwise only the
+    /// payload is. More than `limit` bytes of payload are refused.
+    pub fn new(decoder: Decoder, framed: bool, limit: u64) -> Self {
+        Self { decoder, ready: 0, framed, bytes: 0, payload: 0, limit, begun: false, done: false }
+    }
+
+    /// Whether there is no body at all.
+    pub fn is_empty(&self) -> bool {
+        self.decoder.is_done() && self.payload == 0
+    }
+
+    /// Whether nothing of the body was taken from the source.
+    pub fn is_untouched(&self) -> bool {
+        self.bytes == 0 && self.payload == 0
+    }
+
+    /// Prepares to send the head, and a body of which nothing was sent, to another sink.
+    pub fn begin_again(&mut self) {
+        debug_assert_eq!(self.bytes, 0, "a body that was sent can't be sent again");
+        (self.begun, self.done) = (false, false);
+    }
+
+    /// Has the decoder look at bytes that it hasn't seen. Bytes not to be forwarded are cut out.
+    /// True if it needs more to go on.
+    fn approve(&mut self, buffer: &mut Buffer) -> Result<bool, Pumped> {
+        let mut cuts = 0;
+        while self.ready < buffer.len() && !self.decoder.is_done() {
+            let step = self.decoder.step(&buffer.bytes()[self.ready..]).map_err(Pumped::Malformed)?;
+            match step.kind {
+                Piece::NeedMore => return Ok(true),
+                Piece::Data => {
+                    self.payload += step.len as u64;
+                    if self.payload > self.limit {
+                        return Err(Pumped::TooLarge);
+                    }
+                    self.ready += step.len;
+                }
+                Piece::Framing if self.framed => self.ready += step.len,
+                Piece::Framing | Piece::Drop => {
+                    buffer.cut(self.ready, step.len);
+                    cuts += 1;
+                    // Cutting moves what is ready: many small chunks would make that quadratic.
+                    if cuts >= CUTS_PER_ROUND {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Moves what can be moved now from `from` to `to`. `head` goes first, with the first bytes of the body if
+/// they are there; it is taken in whole by the first call, which alone is given one.
+pub fn pump(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow, mut head: &[u8]) -> Pumped {
+    for _ in 0..ROUNDS {
+        if head.is_empty() {
+            match worker.flush(to) {
+                Ok(true) if !worker.is_congested(to) => {}
+                Ok(_) => return Pumped::SinkBlocked,
+                Err(error) => return Pumped::SinkBroken(error),
+            }
+        }
+        let Some(mut buffer) = worker.take_unread(from) else {
+            if !head.is_empty() {
+                if let Err(error) = worker.send(to, std::mem::take(&mut head), &[]) {
+                    return Pumped::SinkBroken(error);
+                }
+                flow.begun = true;
+                continue;
+            }
+            if flow.decoder.is_done() {
+                flow.done = true;
+                return Pumped::Done;
+            }
+            match fill(worker, from, flow) {
+                None => continue,
+                Some(pumped) => return pumped,
+            }
+        };
+        let approved = flow.approve(&mut buffer);
+        let sent = match &approved {
+            Ok(_) => worker.send(to, std::mem::take(&mut head), &buffer.bytes()[..flow.ready]),
+            Err(_) => Ok(0),
+        };
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                worker.put_unread(from, buffer);
+                return Pumped::SinkBroken(error);
+            }
+        };
+        flow.begun |= approved.is_ok();
+        buffer.consume(sent);
+        flow.ready -= sent;
+        flow.bytes += sent as u64;
+        worker.put_unread(from, buffer);
+        match approved {
+            Err(refused) => return refused,
+            Ok(_) if flow.ready > 0 => return Pumped::SinkBlocked,
+            Ok(_) if flow.decoder.is_done() => {
+                if worker.has_unsent(to) {
+                    return Pumped::SinkBlocked;
+                }
+                flow.done = true;
+                return Pumped::Done;
+            }
+            Ok(false) => {}
+            Ok(true) => {
+                if let Some(pumped) = fill(worker, from, flow) {
+                    return pumped;
+                }
+            }
+        }
+    }
+    Pumped::Yielded
+}
+
+/// Receives once; None if that brought something.
+fn fill(worker: &Worker, from: ConnKey, flow: &mut Flow) -> Option<Pumped> {
+    match worker.fill(from) {
+        Fill::More => None,
+        Fill::Blocked => Some(Pumped::SourceBlocked),
+        Fill::Full => Some(Pumped::NoMemory),
+        Fill::Broken(error) => Some(Pumped::SourceBroken(error)),
+        Fill::End => match flow.decoder.eof() {
+            Ok(()) => {
+                flow.done = true;
+                Some(Pumped::Done)
+            }
+            Err(_) => Some(Pumped::SourceEnded),
+        },
+    }
+}

@@ -1,0 +1,487 @@
+//! One thread's share of the engine: its driver, connections, timers, buffers and tasks.
+//!
+//! A turn waits for events, hands each to whoever owns its connection and runs the woken tasks before the
+//! next one is looked at, so that what an event brought into the caches is used while it is there.
+
+pub mod buffers;
+pub mod conns;
+pub mod randomness;
+pub mod tasks;
+pub mod timers;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_core::{Cursors, RetryBudget, Table};
+
+use self::buffers::BufferPool;
+use self::conns::{Conns, Owner};
+use self::randomness::Randomness;
+use self::tasks::{TaskIndex, Tasks};
+use self::timers::Timers;
+use crate::counters::Counters;
+use crate::driver::{ConnKey, Driver, Event, ListenerKey, Socket};
+use crate::log::LogBuffer;
+use crate::proxy::exchange;
+use crate::proxy::pool::Pools;
+
+/// Tasks kept for the next exchange beyond as many as are busy; further ones end.
+const KEPT_TASKS: usize = 64;
+
+/// How long lines may wait in a worker's log buffer.
+const LOG_DELAY: Duration = Duration::from_millis(100);
+
+/// How long after the start of a drain listeners still take what waits in the kernel's queue.
+const ACCEPT_GRACE: Duration = Duration::from_millis(50);
+
+/// How long after accepting was paused it is tried again, even if nothing was closed meanwhile.
+const ACCEPT_RETRY: Duration = Duration::from_secs(1);
+
+/// Bounds of one worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections open at a time. At the bound accepting pauses until one closes.
+    pub connections: usize,
+    /// Bytes of buffers in use at a time. Near the bound new requests are answered 503, at it reading waits.
+    pub buffer_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 8_000, buffer_bytes: 256 << 20 }
+    }
+}
+
+/// The table in force, with what a worker keeps for it.
+pub struct Current {
+    /// The table.
+    pub table: Arc<Table>,
+    /// Where round robins stand.
+    pub cursors: RefCell<Cursors>,
+    /// Pool of idle connections, by server.
+    pub pools: Vec<u32>,
+    /// Place in the snapshot, by listener of ours.
+    listeners: Box<[u32]>,
+}
+
+impl Current {
+    /// The place in the snapshot of a listener of ours.
+    pub fn listener_index(&self, listener: u32) -> u32 {
+        self.listeners[listener as usize]
+    }
+
+    /// What the snapshot says of a listener of ours.
+    pub fn listener(&self, listener: u32) -> &lb_core::snapshot::Listener {
+        self.table.snapshot.listener(self.listener_index(listener))
+    }
+}
+
+struct Listener {
+    key: ListenerKey,
+    listener: u32,
+    paused: bool,
+}
+
+/// A worker. All of it lives on one thread; tasks share it through an `Rc`.
+pub struct Worker {
+    pub(crate) driver: Box<dyn Driver>,
+    pub(crate) conns: RefCell<Conns>,
+    pub(crate) timers: RefCell<Timers>,
+    pub(crate) buffers: RefCell<BufferPool>,
+    pub(crate) tasks: Tasks,
+    pub(crate) pools: RefCell<Pools>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) log: RefCell<Option<LogBuffer>>,
+    pub(crate) randomness: RefCell<Randomness>,
+    pub(crate) retry_budget: RefCell<RetryBudget>,
+    current: RefCell<Rc<Current>>,
+    listener_names: Arc<[Box<str>]>,
+    limits: Limits,
+    listeners: RefCell<Vec<Listener>>,
+    jobs: RefCell<Vec<Option<ConnKey>>>,
+    idle_tasks: RefCell<Vec<TaskIndex>>,
+    busy_tasks: Cell<usize>,
+    downstream: Cell<usize>,
+    now: Cell<Duration>,
+    draining_since: Cell<Option<Duration>>,
+    log_since: Cell<Option<Duration>>,
+    accept_retry_at: Cell<Option<Duration>>,
+    starved: RefCell<Vec<TaskIndex>>,
+    woken: Cell<bool>,
+    events: RefCell<Vec<Event>>,
+    expired: RefCell<Vec<u32>>,
+}
+
+impl Worker {
+    /// A worker over a driver of this thread's, for the listeners of these names. `seed` makes its random
+    /// choices; it should be secret.
+    pub fn new(
+        driver: Box<dyn Driver>,
+        table: Arc<Table>,
+        listener_names: &Arc<[Box<str>]>,
+        limits: Limits,
+        counters: Arc<Counters>,
+        log: Option<LogBuffer>,
+        seed: [u8; 16],
+    ) -> Rc<Self> {
+        let mut pools = Pools::default();
+        let mut randomness = Randomness::new(seed);
+        let retry_budget = RetryBudget::new(table.snapshot.retry_budget_percent());
+        let cursors = Cursors::new(randomness.draw() as u64);
+        let current = Rc::new(current_of(table, listener_names, cursors, &mut pools).0);
+        let now = driver.now();
+        Rc::new(Self {
+            driver,
+            conns: RefCell::default(),
+            timers: RefCell::default(),
+            buffers: RefCell::new(BufferPool::new(limits.buffer_bytes)),
+            tasks: Tasks::default(),
+            pools: RefCell::new(pools),
+            counters,
+            log: RefCell::new(log),
+            randomness: RefCell::new(randomness),
+            retry_budget: RefCell::new(retry_budget),
+            current: RefCell::new(current),
+            listener_names: Arc::clone(listener_names),
+            limits,
+            listeners: RefCell::default(),
+            jobs: RefCell::default(),
+            idle_tasks: RefCell::default(),
+            busy_tasks: Cell::new(0),
+            downstream: Cell::new(0),
+            now: Cell::new(now),
+            draining_since: Cell::new(None),
+            log_since: Cell::new(None),
+            accept_retry_at: Cell::new(None),
+            starved: RefCell::default(),
+            woken: Cell::new(false),
+            events: RefCell::default(),
+            expired: RefCell::default(),
+        })
+    }
+
+    /// Serves a listening socket of the listener whose name stands at `listener`.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn listen(&self, socket: Socket, listener: u32) -> io::Result<()> {
+        let key = self.driver.listen(socket)?;
+        self.listeners.borrow_mut().push(Listener { key, listener, paused: false });
+        Ok(())
+    }
+
+    /// Puts a new table in force. Exchanges under way end by the one they began with; idle connections to
+    /// servers that are gone are closed.
+    pub fn publish(&self, table: Arc<Table>) {
+        let cursors = self.current.borrow().cursors.borrow().clone();
+        self.retry_budget.borrow_mut().set_percent(table.snapshot.retry_budget_percent());
+        let (next, orphans) = current_of(table, &self.listener_names, cursors, &mut self.pools.borrow_mut());
+        *self.current.borrow_mut() = Rc::new(next);
+        for conn in orphans {
+            self.slot(conn, |slot| slot.owner = Owner::None);
+            self.close_upstream(conn);
+        }
+    }
+
+    /// The table in force.
+    pub fn current(&self) -> Rc<Current> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    /// The time at which the current turn's events were received.
+    pub fn now(&self) -> Duration {
+        self.now.get()
+    }
+
+    /// Stops accepting, closes idle client connections and has every response say that its connection
+    /// closes. [`Worker::is_drained`] tells when nothing is left.
+    pub fn drain(&self) {
+        if self.draining_since.get().is_some() {
+            return;
+        }
+        self.draining_since.set(Some(self.driver.now()));
+        for (conn, owner) in self.conns.borrow().all() {
+            if owner == Owner::IdleDownstream && self.slot(conn, |slot| slot.served > 0) {
+                self.close_downstream(conn, false);
+            }
+        }
+    }
+
+    /// Whether a drain was begun.
+    pub fn is_draining(&self) -> bool {
+        self.draining_since.get().is_some()
+    }
+
+    /// Whether a drain was begun and no client's connection is open any more.
+    pub fn is_drained(&self) -> bool {
+        self.is_draining() && self.listeners.borrow().is_empty() && self.downstream.get() == 0
+    }
+
+    /// Whether another thread woke the driver since this was last asked.
+    pub fn take_woken(&self) -> bool {
+        self.woken.replace(false)
+    }
+
+    /// Closes everything at once. The worker is good for nothing afterwards.
+    pub fn stop(&self) {
+        for listener in self.listeners.borrow_mut().drain(..) {
+            self.driver.unlisten(listener.key);
+        }
+        self.tasks.clear();
+        for (conn, _) in self.conns.borrow().all() {
+            self.close(conn, true);
+        }
+        self.counters.active.set(0);
+        *self.log.borrow_mut() = None;
+    }
+
+    /// Waits for events, at most `longest`, and does what they ask for.
+    ///
+    /// # Errors
+    /// The driver's, none of which can be lived with.
+    pub fn turn(self: &Rc<Self>, longest: Duration) -> io::Result<()> {
+        let mut events = self.events.take();
+        self.driver.turn(Some(self.wait_for(longest)), &mut events)?;
+        self.now.set(self.driver.now());
+        self.close_stale_upstreams(&events);
+        for event in events.drain(..) {
+            self.handle(event);
+            self.tasks.run();
+        }
+        self.events.replace(events);
+        self.expire();
+        self.feed_starved();
+        self.tasks.run();
+        self.retry_accepting();
+        self.go_on_draining();
+        self.hand_on_log();
+        self.counters.buffer_bytes.set(self.buffers.borrow().lent_bytes() as u64);
+        self.counters.upstream_idle.set(self.pools.borrow().idle() as u64);
+        Ok(())
+    }
+
+    fn wait_for(&self, longest: Duration) -> Duration {
+        if self.tasks.any_woken() {
+            return Duration::ZERO;
+        }
+        let mut wait =
+            self.timers.borrow().next_wait(self.now.get()).map_or(longest, |wait| wait.min(longest));
+        if self.accept_retry_at.get().is_some() {
+            wait = wait.min(ACCEPT_RETRY);
+        }
+        if self.log_since.get().is_some() {
+            wait = wait.min(LOG_DELAY);
+        }
+        if self.is_draining() && !self.listeners.borrow().is_empty() {
+            wait = wait.min(ACCEPT_GRACE);
+        }
+        wait
+    }
+
+    /// Whatever happens on a pooled connection closes it, before an exchange of the same batch can take it.
+    fn close_stale_upstreams(&self, events: &[Event]) {
+        for event in events {
+            if let Event::Readable { conn, .. } = *event {
+                let owner = self.conns.borrow_mut().try_get(conn).map(|slot| slot.owner);
+                if let Some(Owner::IdleUpstream { .. }) = owner {
+                    self.close_upstream(conn);
+                }
+            }
+        }
+    }
+
+    fn handle(self: &Rc<Self>, event: Event) {
+        match event {
+            Event::Readable { conn, hangup } => match self.note_readable(conn, hangup) {
+                Owner::Task(task) => self.tasks.wake(task),
+                Owner::IdleDownstream => self.begin(conn),
+                Owner::IdleUpstream { .. } => self.close_upstream(conn),
+                Owner::None => {}
+            },
+            Event::Writable { conn } => {
+                if let Owner::Task(task) = self.note_writable(conn) {
+                    self.tasks.wake(task);
+                }
+            }
+            Event::Accepted { listener, socket } => self.accepted(listener, socket),
+            Event::AcceptFailed { listener, .. } => {
+                self.counters.accept_failures.add(1);
+                self.pause_accepting(Some(listener));
+            }
+            Event::Woken => self.woken.set(true),
+        }
+    }
+
+    fn expire(&self) {
+        let mut expired = self.expired.take();
+        self.timers.borrow_mut().expire(self.now.get(), &mut expired);
+        for index in expired.drain(..) {
+            let Some(conn) = self.conns.borrow().at(index) else { continue };
+            match self.note_expired(conn) {
+                Owner::Task(task) => self.tasks.wake(task),
+                Owner::IdleDownstream => self.close_downstream(conn, false),
+                Owner::IdleUpstream { .. } => self.close_upstream(conn),
+                Owner::None => {}
+            }
+        }
+        self.expired.replace(expired);
+    }
+
+    fn accepted(&self, listener: ListenerKey, socket: Socket) {
+        self.counters.accepted.add(1);
+        let listener = self
+            .listeners
+            .borrow()
+            .iter()
+            .find(|known| known.key == listener)
+            .map_or(0, |known| known.listener);
+        let Ok(addresses) = self.driver.addresses(&socket) else {
+            return;
+        };
+        let Ok(conn) = self.driver.attach(socket) else {
+            self.counters.turned_away.add(1);
+            return;
+        };
+        self.enter(conn, Owner::IdleDownstream, addresses.peer, listener);
+        self.downstream.set(self.downstream.get() + 1);
+        self.counters.active.add(1);
+        let head_timeout = self.current.borrow().listener(listener).timeouts.request_head;
+        self.set_deadline(conn, self.now() + head_timeout);
+        if self.downstream.get() >= self.limits.connections {
+            // What is already on its way comes in yet: at most one batch of events per listener.
+            self.pause_accepting(None);
+        }
+    }
+
+    fn pause_accepting(&self, only: Option<ListenerKey>) {
+        for listener in self.listeners.borrow_mut().iter_mut() {
+            if !listener.paused && only.is_none_or(|key| key == listener.key) {
+                listener.paused = true;
+                self.driver.pause_accept(listener.key);
+            }
+        }
+        // Whoever holds the descriptors may not be us: no close of ours would ever resume accepting.
+        self.accept_retry_at.set(Some(self.now() + ACCEPT_RETRY));
+    }
+
+    /// A descriptor was closed: accepting can go on.
+    fn resume_accepting(&self) {
+        if self.downstream.get() >= self.limits.connections {
+            return;
+        }
+        for listener in self.listeners.borrow_mut().iter_mut().filter(|listener| listener.paused) {
+            listener.paused = false;
+            self.driver.resume_accept(listener.key);
+        }
+    }
+
+    fn retry_accepting(&self) {
+        if self.accept_retry_at.get().is_some_and(|at| self.now() >= at) {
+            self.accept_retry_at.set(None);
+            self.resume_accepting();
+        }
+    }
+
+    /// Wakes the task when there is buffer memory again.
+    pub(crate) fn starve(&self, task: TaskIndex) {
+        self.starved.borrow_mut().push(task);
+    }
+
+    fn feed_starved(&self) {
+        if !self.starved.borrow().is_empty() && !self.buffers.borrow().is_scarce() {
+            self.starved.borrow_mut().drain(..).for_each(|task| self.tasks.wake(task));
+        }
+    }
+
+    /// Gives an idle client connection with news to an exchange task.
+    fn begin(self: &Rc<Self>, conn: ConnKey) {
+        let task = self.idle_tasks.borrow_mut().pop();
+        let task = task.unwrap_or_else(|| self.tasks.spawn(|me| exchange::serve_jobs(Rc::clone(self), me)));
+        self.busy_tasks.set(self.busy_tasks.get() + 1);
+        self.slot(conn, |slot| slot.owner = Owner::Task(task));
+        let mut jobs = self.jobs.borrow_mut();
+        if jobs.len() <= task as usize {
+            jobs.resize(task as usize + 1, None);
+        }
+        jobs[task as usize] = Some(conn);
+        self.tasks.wake(task);
+    }
+
+    /// The connection that a task was given to serve.
+    pub(crate) fn take_job(&self, task: TaskIndex) -> Option<ConnKey> {
+        self.jobs.borrow_mut().get_mut(task as usize)?.take()
+    }
+
+    /// A task has served its connection. True if it should wait for the next, false if it should end.
+    pub(crate) fn finish_job(&self, task: TaskIndex) -> bool {
+        self.busy_tasks.set(self.busy_tasks.get() - 1);
+        let keep = self.idle_tasks.borrow().len() < KEPT_TASKS + self.busy_tasks.get();
+        if keep {
+            self.idle_tasks.borrow_mut().push(task);
+        }
+        keep
+    }
+
+    /// Closes a client's connection.
+    pub(crate) fn close_downstream(&self, conn: ConnKey, reset: bool) {
+        self.close(conn, reset);
+        self.downstream.set(self.downstream.get() - 1);
+        self.counters.active.subtract(1);
+        self.resume_accepting();
+    }
+
+    /// Closes a connection to a server, pooled or not.
+    pub(crate) fn close_upstream(&self, conn: ConnKey) {
+        if let Owner::IdleUpstream { pool, place } = self.slot(conn, |slot| slot.owner) {
+            let moved = self.pools.borrow_mut().remove(pool, place);
+            if let Some(moved) = moved {
+                self.slot(moved.conn, |slot| slot.owner = Owner::IdleUpstream { pool, place: moved.place });
+            }
+        }
+        self.close(conn, false);
+        self.counters.upstream_active.subtract(1);
+        self.resume_accepting();
+    }
+
+    fn go_on_draining(&self) {
+        let Some(since) = self.draining_since.get() else { return };
+        if self.now() >= since + ACCEPT_GRACE {
+            for listener in self.listeners.borrow_mut().drain(..) {
+                self.driver.unlisten(listener.key);
+            }
+            let idle = self.conns.borrow().all();
+            for (conn, owner) in idle {
+                if owner == Owner::IdleDownstream {
+                    self.close_downstream(conn, false);
+                }
+            }
+        }
+    }
+
+    fn hand_on_log(&self) {
+        let mut log = self.log.borrow_mut();
+        let Some(buffer) = log.as_mut().filter(|buffer| !buffer.is_empty()) else { return };
+        let since = self.log_since.get().unwrap_or(self.now());
+        self.log_since.set(Some(since));
+        if self.now() >= since + LOG_DELAY && buffer.hand_on() {
+            self.log_since.set(None);
+        }
+    }
+}
+
+fn current_of(
+    table: Arc<Table>,
+    listener_names: &[Box<str>],
+    mut cursors: Cursors,
+    pools: &mut Pools,
+) -> (Current, Vec<ConnKey>) {
+    let (places, orphans) = pools.keep(table.live.servers().iter());
+    cursors.fit(&table);
+    // A snapshot without one of our listeners is not published; its first one's rules would do no harm.
+    let listeners =
+        listener_names.iter().map(|name| table.snapshot.listener_index(name).unwrap_or(0)).collect();
+    (Current { table, cursors: RefCell::new(cursors), pools: places, listeners }, orphans)
+}
