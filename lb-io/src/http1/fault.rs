@@ -20,6 +20,7 @@ pub(super) fn of_request(head: &[u8]) -> RequestError {
     match text(line).map(request_line) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return error,
+        Err(LineFault::Field) => return RequestError::RequestLine,
         Err(fault) => return fault.into(),
     }
     of_fields(rest).map_or(RequestError::Field, RequestError::from)

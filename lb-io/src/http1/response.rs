@@ -226,7 +226,10 @@ pub fn parse<'h, 'b: 'h>(
 /// space is common and has no second reading.
 fn status_line(head: &[u8]) -> Result<&[u8], ResponseError> {
     let (line, _) = fault::first_line(head);
-    let line = fault::text(line)?;
+    let line = fault::text(line).map_err(|fault| match fault {
+        LineFault::Field => ResponseError::StatusLine,
+        fault => fault.into(),
+    })?;
     let (Some(b"HTTP/1.0 " | b"HTTP/1.1 "), Some(code)) = (line.get(..9), line.get(9..12)) else {
         return Err(ResponseError::StatusLine);
     };
