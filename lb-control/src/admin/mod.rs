@@ -1,0 +1,158 @@
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/explain`.
+
+mod limit;
+mod metrics;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use self::limit::Limited;
+use crate::config::address::AdminAddress;
+use crate::control::Shared;
+use crate::explain::{self, Question};
+
+/// A bound admin socket, before anything is served on it.
+#[derive(Debug)]
+pub struct AdminSocket {
+    socket: Socket,
+    address: AdminAddress,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, PathBuf),
+}
+
+impl AdminSocket {
+    /// Binds the address. A Unix socket that nobody listens on any more is replaced; a new one is for its owner
+    /// alone (mode 0600).
+    ///
+    /// # Errors
+    /// The system's, as when the address is taken.
+    pub fn bind(address: &AdminAddress) -> io::Result<AdminSocket> {
+        match address {
+            AdminAddress::Tcp(tcp) => {
+                let socket = std::net::TcpListener::bind(tcp)?;
+                socket.set_nonblocking(true)?;
+                let address = AdminAddress::Tcp(socket.local_addr()?);
+                Ok(AdminSocket { socket: Socket::Tcp(socket), address })
+            }
+            AdminAddress::Unix(path) => {
+                use std::os::unix::net::{UnixListener, UnixStream};
+                let socket = match UnixListener::bind(path) {
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                        let gone = UnixStream::connect(path)
+                            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+                        if !gone {
+                            return Err(error);
+                        }
+                        std::fs::remove_file(path)?;
+                        UnixListener::bind(path)?
+                    }
+                    bound => bound?,
+                };
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+                socket.set_nonblocking(true)?;
+                Ok(AdminSocket { socket: Socket::Unix(socket, path.clone()), address: address.clone() })
+            }
+        }
+    }
+
+    /// Where it listens: with the port that the system chose, if it was to choose.
+    pub fn address(&self) -> &AdminAddress {
+        &self.address
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdminAddress::Tcp(address) => SocketAddr::fmt(address, f),
+            AdminAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Serves until the future is dropped.
+pub(crate) async fn serve(socket: AdminSocket, shared: Arc<Shared>) -> io::Result<()> {
+    let app = app(shared);
+    match socket.socket {
+        Socket::Tcp(socket) => {
+            let listener = Limited::new(tokio::net::TcpListener::from_std(socket)?);
+            axum::serve(listener, app).await
+        }
+        Socket::Unix(socket, path) => {
+            let _removed = RemoveOnDrop(path);
+            let listener = Limited::new(tokio::net::UnixListener::from_std(socket)?);
+            axum::serve(listener, app).await
+        }
+    }
+}
+
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn app(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(show_metrics))
+        .route("/explain", get(show_explanation))
+        .fallback(nothing)
+        .with_state(shared)
+}
+
+async fn livez() -> &'static str {
+    "alive\n"
+}
+
+async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+    if shared.is_ready() {
+        return (StatusCode::OK, "ready\n").into_response();
+    }
+    let why = if shared.is_draining() { "draining\n" } else { "starting\n" };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+}
+
+async fn show_metrics(State(shared): State<Arc<Shared>>) -> Response {
+    match metrics::text(&shared) {
+        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn show_explanation(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
+    let question = match Question::from_query(query.as_deref().unwrap_or_default()) {
+        Ok(question) => question,
+        Err(why) => return (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
+    };
+    let current = shared.current();
+    match explain::answer(&current.table, &current.listeners, &question, shared.workers.now()) {
+        Ok(answer) if question.json => {
+            ([(CONTENT_TYPE, "application/json")], format!("{}\n", answer.json())).into_response()
+        }
+        Ok(answer) => ([(CONTENT_TYPE, "text/plain; charset=utf-8")], answer.text()).into_response(),
+        Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn nothing() -> Response {
+    (StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics and /explain\n").into_response()
+}

@@ -1,0 +1,168 @@
+//! Backends and their servers.
+
+use lb_core::spec::{Address, Admin, BackendSpec, HashKey, Policy, ServerSpec, StickySpec};
+
+use super::address::{self, HostPort};
+use super::reader::{Reader, Scope};
+use super::settings::{retry, timeouts};
+use super::shapes;
+use super::source::Span;
+use super::tree::Value;
+use super::value::Refused;
+
+/// A server whose address is a name: where its addresses go once they are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedServer {
+    /// Index of the backend in the spec.
+    pub backend: usize,
+    /// Index of the server in its backend.
+    pub server: usize,
+    /// The name.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// One server per address, not only the first.
+    pub all: bool,
+    /// Where the name is written.
+    pub span: Span,
+}
+
+pub(super) fn backends(reader: &mut Reader<'_>, root: Scope<'_>) -> (Vec<BackendSpec>, Vec<NamedServer>) {
+    let mut named = Vec::new();
+    let mut backends = Vec::new();
+    for (index, scope) in reader.tables(root, "backend", &shapes::BACKEND).into_iter().enumerate() {
+        backends.push(backend(reader, scope, index, &mut named));
+    }
+    (backends, named)
+}
+
+fn backend(
+    reader: &mut Reader<'_>,
+    scope: Scope<'_>,
+    index: usize,
+    named: &mut Vec<NamedServer>,
+) -> BackendSpec {
+    let available: Vec<(&'static str, Policy)> = Policy::ALL
+        .into_iter()
+        .filter(|policy| policy.is_available())
+        .map(|policy| (policy.word(), policy))
+        .collect();
+    let later: Vec<&str> =
+        Policy::ALL.into_iter().filter(|policy| !policy.is_available()).map(Policy::word).collect();
+    let name =
+        reader.required(scope, "name", "a name such as \"app\"").map(|name| name.value).unwrap_or_default();
+    let mut backend = BackendSpec {
+        name,
+        balance: reader
+            .choice(scope, "balance", &available, &later)
+            .map(|found| found.value)
+            .unwrap_or_default(),
+        hash_key: hash_key(reader, scope),
+        sticky: sticky(reader, scope),
+        timeouts: timeouts(reader, scope, &shapes::BACKEND_TIMEOUTS),
+        retry: retry(reader, scope, &shapes::OWN_RETRY),
+        ..BackendSpec::default()
+    };
+    if scope.table.get("server").is_none() {
+        reader.missing(
+            scope,
+            "server",
+            "at least one server such as { name = \"a\", address = \"10.0.1.10:8000\" }",
+        );
+    }
+    for (place, scope) in reader.tables(scope, "server", &shapes::SERVER).into_iter().enumerate() {
+        let (server, name) = server(reader, scope);
+        backend.servers.push(server);
+        named.extend(name.map(|(host, port, all, span)| NamedServer {
+            backend: index,
+            server: place,
+            host,
+            port,
+            all,
+            span,
+        }));
+    }
+    backend
+}
+
+type Name = (String, u16, bool, Span);
+
+fn server(reader: &mut Reader<'_>, scope: Scope<'_>) -> (ServerSpec, Option<Name>) {
+    let ways = [("first", false), ("all", true)];
+    let resolve = reader.choice(scope, "resolve", &ways, &["srv"]);
+    if scope.table.get("address").is_none() {
+        reader.missing(scope, "address", "a host and a port such as \"10.0.1.10:8000\"");
+    }
+    let mut named = None;
+    let address = match reader.parsed(scope, "address", address::server) {
+        Some(found) => match found.value {
+            HostPort::Literal(address) => Address::Literal(address),
+            HostPort::Name(host, port) => {
+                named = Some((host, port, resolve.is_some_and(|found| found.value), found.span));
+                Address::default()
+            }
+        },
+        None => Address::default(),
+    };
+    let states = [("ready", Admin::Ready), ("drain", Admin::Drain), ("maintenance", Admin::Maintenance)];
+    let most = i64::from(lb_core::defaults::WEIGHT_MAX);
+    let server = ServerSpec {
+        name: reader
+            .required(scope, "name", "a name such as \"a\"")
+            .map(|name| name.value)
+            .unwrap_or_default(),
+        address,
+        weight: reader.integer(scope, "weight", 0..=most).map(|found| found.value as u32),
+        backup: reader.boolean(scope, "backup").unwrap_or(false),
+        admin: reader.choice(scope, "admin", &states, &[]).map(|found| found.value).unwrap_or_default(),
+        zone: None,
+    };
+    (server, named)
+}
+
+/// `true`, `false` or `{ cookie = "…" }`.
+fn sticky(reader: &mut Reader<'_>, scope: Scope<'_>) -> Option<StickySpec> {
+    let node = scope.table.get("sticky")?;
+    match &node.value {
+        Value::Boolean(on) => on.then(StickySpec::default),
+        Value::Table(table) => {
+            let scope = reader.enter(table, node.span, &shapes::STICKY);
+            Some(StickySpec { cookie: reader.string(scope, "cookie").map(|cookie| cookie.value) })
+        }
+        _ => {
+            reader.wrong_type(node, "sticky", "true or { cookie = \"name\" }");
+            None
+        }
+    }
+}
+
+/// `"session"`, `"source"`, `"path"`, `{ header = "…" }` or `{ query = "…" }`.
+fn hash_key(reader: &mut Reader<'_>, scope: Scope<'_>) -> HashKey {
+    let Some(node) = scope.table.get("hash_key") else { return HashKey::default() };
+    if let Value::Table(table) = &node.value {
+        let inner = reader.enter(table, node.span, &shapes::HASH_BY);
+        let header = reader.string(inner, "header").map(|found| found.value);
+        let query = reader.string(inner, "query").map(|found| found.value);
+        return match (header, query) {
+            (Some(header), None) => HashKey::Header(header),
+            (None, Some(query)) => HashKey::Query(query),
+            _ => {
+                let expected = "either { header = \"name\" } or { query = \"name\" }".to_owned();
+                reader.refuse(node.span, "a hash key is one thing", Refused { expected, meant: None });
+                HashKey::default()
+            }
+        };
+    }
+    let words = ["session", "source", "path"];
+    let found = reader.parsed(scope, "hash_key", |word| match word {
+        "session" => Ok(HashKey::Session),
+        "source" => Ok(HashKey::Source),
+        "path" => Ok(HashKey::Path),
+        _ => Err(Refused {
+            expected: "\"session\", \"source\", \"path\", { header = \"name\" } or { query = \"name\" }"
+                .to_owned(),
+            meant: lb_core::nearest(word, words).map(str::to_owned),
+        }),
+    });
+    found.map(|found| found.value).unwrap_or_default()
+}

@@ -1,0 +1,260 @@
+//! The config file: TOML with places, turned into what the core compiles.
+//!
+//! ```text
+//! gather (files → one tree) → read (tree → settings and spec) → secrets → resolve → compile → check cookies
+//! ```
+//!
+//! Every step reports all that it finds; none stops at the first mistake. What follows from a mistake that is
+//! already reported is left out.
+
+pub mod address;
+mod backend;
+pub mod codes;
+mod cookies;
+mod gather;
+mod place;
+pub mod reader;
+mod resolve;
+mod route;
+mod secrets;
+mod settings;
+mod shapes;
+pub mod source;
+pub mod tree;
+pub mod value;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use lb_core::spec::{Secrets, Spec};
+use lb_core::{Compiled, Snapshot};
+
+use self::address::AdminAddress;
+use self::backend::NamedServer;
+use self::reader::{Located, Reader, Scope};
+use self::source::{SourceFile, Span};
+use self::tree::{Table, Value};
+use crate::report::{Diagnostic, Report};
+
+pub use self::resolve::Addresses;
+pub use self::settings::{AccessLog, Driver, EngineSettings, Listener};
+
+/// Where a configuration comes from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// A file, and what it includes.
+    File(PathBuf),
+    /// A text; relative paths in it count from the working directory.
+    Text {
+        /// What it is called in messages.
+        name: String,
+        /// The text.
+        text: String,
+    },
+}
+
+/// What a configuration is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be used: keys are made where there are none, and every name must resolve.
+    Run,
+    /// To be looked at: nothing is made, and a name that does not resolve here is a warning.
+    Check,
+}
+
+/// What one load hands to the next, so that what is not written down stays.
+#[derive(Debug, Clone, Default)]
+pub struct Carried {
+    /// The keys in use.
+    pub secrets: Option<Secrets>,
+    /// The last good answers for names.
+    pub addresses: Addresses,
+}
+
+/// A configuration that was understood, apart from the routing table.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How the engine is to run.
+    pub engine: EngineSettings,
+    /// The admin listener's address; absent: there is none.
+    pub admin: Option<AdminAddress>,
+    /// Where state is kept.
+    pub state_dir: Option<PathBuf>,
+    /// Where access log lines go.
+    pub access_log: AccessLog,
+    /// The listeners' addresses, in the order of the spec's listeners.
+    pub listeners: Vec<Listener>,
+    /// What the core compiled.
+    pub spec: Spec,
+}
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Plan {
+    /// Everything but the table.
+    pub config: Config,
+    /// The table.
+    pub snapshot: Snapshot,
+    /// What the next load should be given.
+    pub carried: Carried,
+}
+
+/// What came of loading: always a report, and a plan unless the report has an error.
+#[derive(Debug)]
+pub struct Loaded {
+    /// All findings.
+    pub report: Report,
+    /// The configuration, if it can be used.
+    pub plan: Option<Plan>,
+}
+
+/// Loads a configuration: reads, checks, resolves and compiles it. Needs a tokio runtime with I/O and time.
+pub async fn load(origin: &Origin, purpose: Purpose, previous: Option<&Carried>) -> Loaded {
+    let mut report = Report::new();
+    let mut document = read(origin, &mut report);
+    let place = secrets::Place {
+        file: document.secret_file.as_ref(),
+        state_dir: document.config.state_dir.as_deref(),
+    };
+    let spec = &mut document.config.spec;
+    let known_secrets = previous.and_then(|carried| carried.secrets.as_ref());
+    spec.secrets = secrets::find(&place, spec, purpose, known_secrets, &mut report);
+    let known_addresses = previous.map(|carried| &carried.addresses);
+    let addresses = resolve::resolve(&document.named, spec, purpose, known_addresses, &mut report).await;
+    let snapshot = document.compile(&mut report);
+    let plan = match snapshot {
+        Some(snapshot) if !report.failed() => {
+            let carried = Carried { secrets: Some(document.config.spec.secrets.clone()), addresses };
+            Some(Plan { config: document.config, snapshot, carried })
+        }
+        _ => None,
+    };
+    Loaded { report, plan }
+}
+
+/// The same for callers without a runtime.
+///
+/// # Errors
+/// When the system refuses what a runtime needs.
+pub fn load_blocking(
+    origin: &Origin,
+    purpose: Purpose,
+    previous: Option<&Carried>,
+) -> std::io::Result<Loaded> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let loaded = runtime.block_on(load(origin, purpose, previous));
+    // A lookup that hangs must not keep us.
+    runtime.shutdown_background();
+    Ok(loaded)
+}
+
+/// What was read, with the places that later findings need.
+struct Document {
+    config: Config,
+    tree: Table,
+    broken: HashSet<Span>,
+    named: Vec<NamedServer>,
+    secret_file: Option<Located<PathBuf>>,
+}
+
+fn read(origin: &Origin, report: &mut Report) -> Document {
+    let mut tree = match origin {
+        Origin::File(path) => gather::file(path, report),
+        Origin::Text { name, text } => {
+            gather::from_text(SourceFile::new(name.clone(), name.clone(), text.clone()), report)
+        }
+    };
+    let start = Span { file: 0, start: 0, end: 0 };
+    let mut reader = Reader::new(report);
+    let root = reader.enter(&tree, start, &shapes::ROOT);
+    let defaults = defaults(&mut reader, root);
+    for (path, table) in defaults {
+        give_defaults(&mut tree, path, &table);
+    }
+    let root = Scope { table: &tree, span: start, shape: &shapes::ROOT };
+    let engine = settings::engine(&mut reader, root);
+    let admin = settings::admin(&mut reader, root);
+    let state_dir = settings::state(&mut reader, root);
+    let (session, secret_file) = settings::session(&mut reader, root);
+    let access_log = settings::log(&mut reader, root);
+    let timeouts = settings::timeouts(&mut reader, root, &shapes::TIMEOUTS);
+    let retry = settings::retry(&mut reader, root, &shapes::RETRY);
+    let (listeners, listener_specs) = settings::listeners(&mut reader, root, admin.as_ref());
+    let routes = route::routes(&mut reader, root);
+    let (backends, named) = backend::backends(&mut reader, root);
+    let broken = reader.broken;
+    let spec = Spec {
+        secrets: Secrets::default(),
+        session,
+        timeouts,
+        retry,
+        listeners: listener_specs,
+        routes,
+        backends,
+    };
+    let admin = admin.map(|found| found.value);
+    let config = Config { engine, admin, state_dir, access_log, listeners, spec };
+    Document { config, tree, broken, named, secret_file }
+}
+
+/// The tables of `[defaults]`, each with the path of what it is for.
+fn defaults(reader: &mut Reader<'_>, root: Scope<'_>) -> Vec<(&'static [&'static str], Table)> {
+    let Some(scope) = reader.table(root, "defaults", &shapes::DEFAULTS) else { return Vec::new() };
+    let kinds: [(&'static str, &'static [&'static str], _); 4] = [
+        ("listener", &["listener"], &shapes::DEFAULT_LISTENER),
+        ("route", &["route"], &shapes::DEFAULT_ROUTE),
+        ("backend", &["backend"], &shapes::DEFAULT_BACKEND),
+        ("server", &["backend", "server"], &shapes::DEFAULT_SERVER),
+    ];
+    let mut defaults = Vec::new();
+    for (key, path, shape) in kinds {
+        if let Some(inner) = reader.table(scope, key, shape) {
+            let mut table = inner.table.clone();
+            table.entries.retain(|entry| shape.keys.contains(&entry.key.as_str()));
+            defaults.push((path, table));
+        }
+    }
+    defaults
+}
+
+fn give_defaults(table: &mut Table, path: &[&str], defaults: &Table) {
+    let Some((first, rest)) = path.split_first() else { return };
+    let Some(entry) = table.entries.iter_mut().find(|entry| entry.key == *first) else { return };
+    if rest.is_empty() {
+        gather::apply_defaults(&mut entry.node.value, defaults);
+        return;
+    }
+    let items = match &mut entry.node.value {
+        Value::Array(items) => items.as_mut_slice(),
+        _ => std::slice::from_mut(&mut entry.node),
+    };
+    for item in items {
+        if let Value::Table(inner) = &mut item.value {
+            give_defaults(inner, rest, defaults);
+        }
+    }
+}
+
+impl Document {
+    /// Compiles the spec. Findings about values that could not even be read are left out.
+    fn compile(&self, report: &mut Report) -> Option<Snapshot> {
+        let (snapshot, problems) = match lb_core::compile(&self.config.spec) {
+            Ok(Compiled { snapshot, warnings }) => (Some(snapshot), warnings),
+            Err(problems) => (None, problems),
+        };
+        for problem in &problems {
+            let diagnostic = place::diagnostic(problem, &self.tree);
+            if !diagnostic.span.is_some_and(|span| self.broken.contains(&span)) {
+                report.add(diagnostic);
+            }
+        }
+        for finding in cookies::shared(&self.config.spec, &self.tree) {
+            report.add(finding);
+        }
+        if snapshot.is_none() && !report.failed() {
+            // The core refuses without a reason that has a place of its own: never stay silent about it.
+            report.add(Diagnostic::error(codes::BAD_VALUE, "the configuration cannot be compiled"));
+        }
+        snapshot
+    }
+}

@@ -1,0 +1,232 @@
+//! What may stand in each table: the language of the config file in one place.
+//!
+//! `later` lists the words that belong to the language but not to this version; they are refused by name,
+//! never ignored.
+
+use super::reader::Shape;
+
+pub(super) const ROOT: Shape = Shape {
+    what: "the config file",
+    keys: &[
+        "include", "engine", "admin", "state", "session", "log", "timeouts", "retry", "defaults", "listener",
+        "route", "backend",
+    ],
+    later: &[
+        "resolver",
+        "tls",
+        "certificate",
+        "release",
+        "fleet",
+        "discovery",
+        "limit",
+        "limits",
+        "overlay",
+        "ramp",
+        "metrics",
+        "tracing",
+        "rate_limit",
+    ],
+};
+
+pub(super) const ENGINE: Shape = Shape {
+    what: "[engine]",
+    keys: &["workers", "driver", "max_connections"],
+    later: &["user", "group", "chroot", "cpu_affinity", "buffer_memory"],
+};
+
+pub(super) const ADMIN: Shape =
+    Shape { what: "[admin]", keys: &["listen"], later: &["allow", "token_file", "tls", "page"] };
+
+pub(super) const STATE: Shape = Shape { what: "[state]", keys: &["dir"], later: &["overlay"] };
+
+pub(super) const SESSION: Shape = Shape {
+    what: "[session]",
+    keys: &["cookie", "secret_file", "strip"],
+    later: &["domain", "max_age", "same_site", "secure"],
+};
+
+pub(super) const LOG: Shape =
+    Shape { what: "[log]", keys: &["access"], later: &["format", "level", "sample", "errors"] };
+
+/// The global timeouts: the names of the list of defaults.
+pub(super) const TIMEOUTS: Shape = Shape {
+    what: "[timeouts]",
+    keys: &["connect", "request_head", "response", "idle_down", "idle_up", "tunnel_idle", "drain"],
+    later: &["request_body", "queue", "tls_handshake", "total"],
+};
+
+pub(super) const LISTENER_TIMEOUTS: Shape = Shape {
+    what: "a listener's timeouts",
+    keys: &["request_head", "idle_down"],
+    later: &["request_body", "tls_handshake"],
+};
+
+pub(super) const ROUTE_TIMEOUTS: Shape = Shape {
+    what: "a route's timeouts",
+    keys: &["connect", "response", "tunnel_idle"],
+    later: &["request_body", "queue", "total"],
+};
+
+pub(super) const BACKEND_TIMEOUTS: Shape = Shape {
+    what: "a backend's timeouts",
+    keys: &["connect", "response", "idle_up", "tunnel_idle"],
+    later: &["queue", "tls_handshake", "total"],
+};
+
+pub(super) const RETRY: Shape =
+    Shape { what: "[retry]", keys: &["retries", "budget"], later: &["on", "hedge", "backoff"] };
+
+pub(super) const OWN_RETRY: Shape =
+    Shape { what: "a route's or backend's retry", keys: &["retries"], later: &["on", "hedge", "backoff"] };
+
+pub(super) const DEFAULTS: Shape =
+    Shape { what: "[defaults]", keys: &["listener", "route", "backend", "server"], later: &[] };
+
+pub(super) const DEFAULT_LISTENER: Shape = Shape {
+    what: "[defaults.listener]",
+    keys: &["trusted", "client_address", "timeouts", "max_connections"],
+    later: LISTENER.later,
+};
+
+pub(super) const DEFAULT_ROUTE: Shape = Shape {
+    what: "[defaults.route]",
+    keys: &[
+        "listener",
+        "encoded_slash",
+        "path_encoding",
+        "timeouts",
+        "retry",
+        "request_headers",
+        "response_headers",
+        "max_body",
+        "error_pages",
+    ],
+    later: ROUTE.later,
+};
+
+pub(super) const DEFAULT_BACKEND: Shape = Shape {
+    what: "[defaults.backend]",
+    keys: &["balance", "hash_key", "sticky", "timeouts", "retry"],
+    later: BACKEND.later,
+};
+
+pub(super) const DEFAULT_SERVER: Shape =
+    Shape { what: "[defaults.server]", keys: &["weight", "resolve"], later: SERVER.later };
+
+pub(super) const LISTENER: Shape = Shape {
+    what: "a listener",
+    keys: &["name", "bind", "protocol", "trusted", "client_address", "timeouts", "max_connections"],
+    later: &["backend", "allow", "deny", "tls", "proxy_protocol", "http2", "http3"],
+};
+
+pub(super) const ROUTE: Shape = Shape {
+    what: "a route",
+    keys: &[
+        "name",
+        "listener",
+        "host",
+        "path",
+        "path_prefix",
+        "path_regex",
+        "method",
+        "header",
+        "query",
+        "cookie",
+        "source",
+        "priority",
+        "encoded_slash",
+        "path_encoding",
+        "backend",
+        "canary",
+        "set_host",
+        "strip_prefix",
+        "replace_path",
+        "request_headers",
+        "response_headers",
+        "redirect",
+        "reply",
+        "max_body",
+        "error_pages",
+        "timeouts",
+        "retry",
+    ],
+    later: &[
+        "mirror",
+        "limit",
+        "rate_limit",
+        "allow",
+        "deny",
+        "auth",
+        "cors",
+        "compress",
+        "cache",
+        "split",
+        "arms",
+        "rewrite_regex",
+    ],
+};
+
+pub(super) const CANARY: Shape = Shape {
+    what: "a canary",
+    keys: &[
+        "backend",
+        "share",
+        "cookie",
+        "mark_cookie",
+        "release",
+        "force_from",
+        "force_value",
+        "marked",
+        "fallback",
+        "forced_fallback",
+        "key",
+    ],
+    later: &["ramp", "steps", "guard", "slo", "until"],
+};
+
+pub(super) const HEADER_EDITS: Shape =
+    Shape { what: "header edits", keys: &["set", "remove"], later: &["add"] };
+
+pub(super) const REDIRECT: Shape =
+    Shape { what: "a redirect", keys: &["status", "location", "scheme", "host", "path"], later: &[] };
+
+pub(super) const REPLY: Shape =
+    Shape { what: "a reply", keys: &["status", "body", "content_type"], later: &["body_file"] };
+
+pub(super) const VALUE_TEST: Shape =
+    Shape { what: "a condition", keys: &["regex"], later: &["prefix", "not"] };
+
+pub(super) const BY_HEADER: Shape = Shape { what: "a session key", keys: &["header"], later: &["query"] };
+
+pub(super) const HASH_BY: Shape =
+    Shape { what: "a hash key", keys: &["header", "query"], later: &["cookie"] };
+
+pub(super) const BACKEND: Shape = Shape {
+    what: "a backend",
+    keys: &["name", "balance", "hash_key", "sticky", "server", "timeouts", "retry"],
+    later: &[
+        "health",
+        "slow_start",
+        "bounded_load",
+        "fail_open_below",
+        "max_requests",
+        "max_connections",
+        "queue",
+        "discovery",
+        "tls",
+        "protocol",
+        "proxy_protocol",
+        "outliers",
+        "accept_legacy_responses",
+        "zone",
+    ],
+};
+
+pub(super) const STICKY: Shape =
+    Shape { what: "sticky", keys: &["cookie"], later: &["max_age", "header", "source", "learn"] };
+
+pub(super) const SERVER: Shape = Shape {
+    what: "a server",
+    keys: &["name", "address", "weight", "backup", "resolve", "admin"],
+    later: &["zone", "health", "tls", "max_requests", "max_connections", "slow_start", "proxy_protocol"],
+};

@@ -1,0 +1,308 @@
+//! The control thread: reload on request, the admin listener, the state that both show.
+//!
+//! ```text
+//! starting ── ready() ──► ready ── drain() ──► draining ── stop() or drop ──► stopped
+//!                           └ reload() ┘
+//! ```
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use lb_core::Table;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::admin::{self, AdminSocket};
+use crate::config::address::AdminAddress;
+use crate::config::{Carried, Config, Listener, Origin, Plan, Purpose, codes, load};
+use crate::report::{Diagnostic, Report};
+use crate::workers::Workers;
+
+/// Reloads that may wait; a further one is dropped, as one that waits will read the newest file anyway.
+const RELOADS_WAITING_MAX: usize = 4;
+
+/// What a control thread begins with.
+pub struct Setup {
+    /// Where the configuration came from, to be read again on reload.
+    pub origin: Origin,
+    /// What was understood of it.
+    pub config: Config,
+    /// Keys and addresses of the first load.
+    pub carried: Carried,
+    /// The table that the workers serve by.
+    pub table: Arc<Table>,
+    /// The workers.
+    pub workers: Arc<dyn Workers>,
+    /// The bound admin socket, if there is to be an admin listener.
+    pub admin: Option<AdminSocket>,
+}
+
+/// A running control thread. Dropping it stops it; it does not stop the workers.
+pub struct Control {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    admin: Option<AdminAddress>,
+}
+
+/// What came of a reload.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// All findings, also of a configuration that was taken.
+    pub report: Report,
+    /// Whether the workers have a new table.
+    pub applied: bool,
+}
+
+struct Command {
+    answer: Option<oneshot::Sender<Reloaded>>,
+}
+
+impl Control {
+    /// Starts the thread. Until [`Control::ready`] the admin listener says that we are not.
+    ///
+    /// # Errors
+    /// When the system refuses a thread or what a runtime needs.
+    pub fn start(setup: Setup) -> io::Result<Control> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let shared = Arc::new(Shared {
+            workers: Arc::clone(&setup.workers),
+            current: Mutex::new(Arc::new(Current {
+                table: setup.table,
+                listeners: setup.config.listeners.clone(),
+                generation: 1,
+            })),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            reloads_applied: AtomicU64::new(0),
+            reloads_refused: AtomicU64::new(0),
+        });
+        let (commands, received) = mpsc::channel(RELOADS_WAITING_MAX);
+        let (stop, stopped) = oneshot::channel();
+        let admin = setup.admin.as_ref().map(|socket| socket.address().clone());
+        let reloader = Reloader {
+            origin: setup.origin,
+            config: setup.config,
+            carried: setup.carried,
+            shared: Arc::clone(&shared),
+        };
+        let socket = setup.admin;
+        let admin_shared = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("lb-control".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let serving = async {
+                    if let Some(socket) = socket
+                        && let Err(error) = admin::serve(socket, admin_shared).await
+                    {
+                        tracing::error!(%error, "the admin listener failed");
+                    }
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    () = serving => {}
+                    () = reloader.run(received) => {}
+                    _ = stopped => {}
+                }
+            });
+            // A lookup that hangs must not keep us.
+            runtime.shutdown_background();
+        })?;
+        Ok(Control { shared, commands, stop: Some(stop), thread: Some(thread), admin })
+    }
+
+    /// Says that the workers serve: `/readyz` answers 200 from now on.
+    pub fn ready(&self) {
+        self.shared.ready.store(true, Relaxed);
+    }
+
+    /// Asks for a reload and does not wait for it; what comes of it is logged. A bad file changes nothing.
+    pub fn reload(&self) {
+        if self.commands.try_send(Command { answer: None }).is_err() {
+            tracing::info!("enough reloads are waiting already");
+        }
+    }
+
+    /// Reloads and waits for what comes of it; `None` when the thread has stopped.
+    pub fn reload_and_wait(&self) -> Option<Reloaded> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.blocking_send(Command { answer: Some(answer) }).ok()?;
+        answered.blocking_recv().ok()
+    }
+
+    /// Says that we are about to leave: `/readyz` answers 503, and the workers drain. Reloads are refused then.
+    pub fn drain(&self, deadline: Duration) {
+        self.shared.draining.store(true, Relaxed);
+        self.shared.workers.drain(deadline);
+    }
+
+    /// How long exchanges may go on once draining has begun, as the configuration in force says.
+    pub fn drain_timeout(&self) -> Duration {
+        self.shared.current().table.snapshot.timeouts().drain
+    }
+
+    /// Where the admin listener is, with its real port.
+    pub fn admin_address(&self) -> Option<&AdminAddress> {
+        self.admin.as_ref()
+    }
+
+    /// The table that the workers were last handed, and its generation, counted from 1.
+    pub fn table(&self) -> (Arc<Table>, u64) {
+        let current = self.shared.current();
+        (Arc::clone(&current.table), current.generation)
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the admin listener shows and a reload changes.
+pub(crate) struct Shared {
+    pub(crate) workers: Arc<dyn Workers>,
+    current: Mutex<Arc<Current>>,
+    ready: AtomicBool,
+    draining: AtomicBool,
+    pub(crate) reloads_applied: AtomicU64,
+    pub(crate) reloads_refused: AtomicU64,
+}
+
+/// What is in force.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) table: Arc<Table>,
+    pub(crate) listeners: Vec<Listener>,
+    /// Tables published, this one included.
+    pub(crate) generation: u64,
+}
+
+impl Shared {
+    pub(crate) fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Relaxed) && !self.is_draining()
+    }
+}
+
+/// Reads the configuration again and publishes what came of it.
+struct Reloader {
+    origin: Origin,
+    /// What the process was started with, as far as only a restart changes it.
+    config: Config,
+    carried: Carried,
+    shared: Arc<Shared>,
+}
+
+impl Reloader {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(command) = commands.recv().await {
+            let reloaded = self.reload().await;
+            if let Some(answer) = command.answer {
+                let _ = answer.send(reloaded);
+            }
+        }
+        // Whoever held the other end is gone; the admin listener goes on until it is told to stop.
+        std::future::pending::<()>().await;
+    }
+
+    async fn reload(&mut self) -> Reloaded {
+        let mut loaded = load(&self.origin, Purpose::Run, Some(&self.carried)).await;
+        if let Some(plan) = &loaded.plan {
+            compare(&self.config, &plan.config, &mut loaded.report);
+        }
+        if self.shared.is_draining() {
+            loaded
+                .report
+                .add(Diagnostic::error(codes::NEEDS_RESTART, "we are draining: nothing new is taken up"));
+        }
+        let report = loaded.report;
+        let Some(plan) = loaded.plan.filter(|_| !report.failed()) else {
+            self.shared.reloads_refused.fetch_add(1, Relaxed);
+            tracing::error!(
+                "the configuration was not taken:\n{}",
+                report.text("Nothing was changed.").trim_end()
+            );
+            return Reloaded { report, applied: false };
+        };
+        let (hash, generation) = self.apply(plan);
+        if report.warnings() > 0 {
+            tracing::warn!("the configuration was taken, but:\n{}", report.text("").trim_end());
+        }
+        tracing::info!(%hash, generation, "a new configuration is in force");
+        Reloaded { report, applied: true }
+    }
+
+    fn apply(&mut self, plan: Plan) -> (lb_core::ContentHash, u64) {
+        let before = self.shared.current();
+        let table = Arc::new(Table::new(plan.snapshot, Some(&before.table)));
+        let hash = table.snapshot.hash();
+        let generation = before.generation + 1;
+        self.shared.workers.publish(Arc::clone(&table));
+        let current = Current { table, listeners: before.listeners.clone(), generation };
+        *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+        self.carried = plan.carried;
+        self.shared.reloads_applied.fetch_add(1, Relaxed);
+        (hash, generation)
+    }
+}
+
+/// Finds what a reload cannot apply. Changed listeners are refused: a table that counts on other listeners than
+/// there are would route wrongly. Other settings stay as they are until the next start, with a warning.
+fn compare(running: &Config, wanted: &Config, report: &mut Report) {
+    let bound = |listeners: &[Listener]| -> Vec<Listener> {
+        let mut sorted = listeners.to_vec();
+        for listener in &mut sorted {
+            listener.bind.sort();
+        }
+        sorted.sort_by(|left, right| left.name.cmp(&right.name));
+        sorted
+    };
+    let (running_listeners, wanted_listeners) = (bound(&running.listeners), bound(&wanted.listeners));
+    let refuse = |report: &mut Report, message: String| {
+        report.add(
+            Diagnostic::error(codes::LISTENER_CHANGED, message)
+                .note("in this version listeners are opened at start only: restart to change them"),
+        );
+    };
+    for listener in &wanted_listeners {
+        match running_listeners.iter().find(|known| known.name == listener.name) {
+            None => refuse(report, format!("listener `{}` is new", listener.name)),
+            Some(known) if known.bind != listener.bind => {
+                refuse(
+                    report,
+                    format!("listener `{}` has other addresses than the running one", listener.name),
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    for listener in &running_listeners {
+        if !wanted_listeners.iter().any(|wanted| wanted.name == listener.name) {
+            refuse(report, format!("listener `{}` is gone", listener.name));
+        }
+    }
+    let changed = [
+        ("[engine]", running.engine != wanted.engine),
+        ("[admin]", running.admin != wanted.admin),
+        ("[log]", running.access_log != wanted.access_log),
+    ];
+    for (what, _) in changed.into_iter().filter(|(_, changed)| *changed) {
+        report.add(Diagnostic::warning(
+            codes::NEEDS_RESTART,
+            format!("what {what} says is applied at the next start"),
+        ));
+    }
+}
