@@ -1,0 +1,31 @@
+//! Side-by-side load against peers: how much CPU one request costs in `lb`, in HAProxy, in nginx and in a
+//! blind relay that parses nothing, measured in turn on the same core with the same origin and load.
+//!
+//! `benches/compare` is the command; `docs/performance.md` tells the method. The way of a run:
+//!
+//! [`plan`] (rows and order) → [`subject`] (configuration files, start, stop) → [`check`] (are the answers
+//! right?) → [`wrk`] or [`idle`] (load) → [`process`] (CPU time and memory) → [`statistics`] →
+//! [`report`].
+//!
+//! [`relay`] and [`origin`] run as processes of their own, started by the same binary.
+
+pub mod check;
+pub mod client;
+pub mod host;
+pub mod idle;
+pub mod launch;
+pub mod origin;
+pub mod plan;
+pub mod process;
+pub mod relay;
+pub mod report;
+pub mod run;
+pub mod statistics;
+pub mod subject;
+pub mod wrk;
+
+/// What went wrong, for the person in front of the terminal.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// What everything here returns.
+pub type Result<T> = std::result::Result<T, Error>;
