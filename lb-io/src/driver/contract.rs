@@ -88,7 +88,8 @@ impl<'a> Rig<'a> {
             }
             self.turn();
         }
-        panic!("{}: {what} did not happen", self.driver.name());
+        let (name, accepted) = (self.driver.name(), self.accepted.len());
+        panic!("{name}: {what} did not happen ({accepted} sockets accepted, {:?} failed)", self.failed);
     }
 
     fn connect(&mut self) -> ConnKey {
@@ -654,3 +655,12 @@ contract!(
 );
 contract!(epoll, kernel_subject(crate::driver::EpollDriver::new().unwrap()));
 contract!(uring, kernel_subject(crate::driver::UringDriver::new().unwrap()));
+
+// Queues so small that entries wait for their place and completions overflow all the time.
+contract!(
+    uring_overflowing,
+    kernel_subject(
+        crate::driver::UringDriver::with_size(crate::sys::ring::Size { submissions: 2, completions: 4 })
+            .unwrap()
+    )
+);

@@ -15,10 +15,10 @@
 //! - No call blocks. No call but [`Driver::turn`] delivers events.
 
 #[cfg(test)]
-pub mod probe;
 mod contract;
 mod epoll;
 mod kernel;
+pub mod probe;
 mod table;
 mod uring;
 

@@ -22,7 +22,7 @@ use super::kernel::{self, Kernel, Next, STARVED_RETRY};
 use super::table::{self, POLLS_BOTH, POLLS_READABLE, POLLS_WRITABLE, Table};
 use super::{Addresses, ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Pipe, Received, Socket, Waker};
 use crate::sys::eventfd::EventFd;
-use crate::sys::ring::{Completion, Kind, Outcome, Ring, Tag};
+use crate::sys::ring::{Completion, Kind, Outcome, Ring, Size, Tag};
 
 /// Completions taken in one turn: each makes at most two events.
 const COMPLETIONS: usize = MAX_EVENTS / 2 - 8;
@@ -84,8 +84,13 @@ impl UringDriver {
     /// # Errors
     /// Those of [`Ring::new`]; `Unsupported` when the trial fails.
     pub fn new() -> io::Result<UringDriver> {
+        UringDriver::with_size(Size::default())
+    }
+
+    /// As [`UringDriver::new`], with queues of another size.
+    pub(super) fn with_size(size: Size) -> io::Result<UringDriver> {
         let driver = UringDriver {
-            ring: RefCell::new(Ring::new()?),
+            ring: RefCell::new(Ring::new(size)?),
             kernel: Kernel::new(),
             taken: RefCell::default(),
             listeners: RefCell::default(),
@@ -204,13 +209,16 @@ impl UringDriver {
         // read on to it. A sender that still waits was told just now.
         match tag.kind {
             Kind::Readable if over => *flags &= !(POLLS_READABLE | POLLS_BOTH),
-            Kind::Readable => arm_readable(&table, ring, conn),
-            _ => {
-                *flags &= !POLLS_WRITABLE;
-                if *flags & table::WANTS_WRITABLE != 0 {
-                    arm_writable(&mut table, ring, conn);
-                }
+            Kind::Readable => {
+                // Ended by an overflow of completions: a poll for writing would complete again at once and
+                // keep the overflow going. It comes back when a send comes up short.
+                *flags &= !POLLS_BOTH;
+                arm_readable(&table, ring, conn);
             }
+            _ => *flags &= !POLLS_WRITABLE,
+        }
+        if !over {
+            arm_writable(&mut table, ring, conn);
         }
     }
 }
@@ -236,7 +244,8 @@ fn arm_writable(table: &mut Table, ring: &mut Ring, conn: ConnKey) {
     let Some((slot, descriptor)) = table.get(conn) else {
         return;
     };
-    if slot.flags & (POLLS_BOTH | POLLS_WRITABLE) == 0 {
+    let wanted = slot.flags & table::WANTS_WRITABLE != 0;
+    if wanted && slot.flags & (POLLS_BOTH | POLLS_WRITABLE) == 0 {
         ring.poll(descriptor.as_fd(), POLLOUT, writable_tag(conn));
         if let Some(flags) = table.flags(conn) {
             *flags |= POLLS_WRITABLE;

@@ -4,8 +4,9 @@
 //! every argument its types admit. What the standard library, `socket2` or `mio` already give safely is not
 //! here but at its caller.
 
-pub mod limits;
 pub mod eventfd;
+pub mod limits;
 pub mod pipe;
 pub mod ring;
+pub mod seccomp;
 pub mod socket;

@@ -15,10 +15,21 @@ use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-/// Entries between two submissions; when there are more, they are submitted earlier.
-const SUBMISSIONS: u32 = 512;
-/// Completions that the ring holds. The kernel keeps what is above it aside, and ends multishot requests.
-const COMPLETIONS: u32 = 8_192;
+/// Room in a ring's two queues.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Entries between two submissions; when there are more, they are submitted earlier.
+    pub submissions: u32,
+    /// Completions that the ring holds. The kernel keeps what is above it aside, and ends multishot
+    /// requests, which the caller then arms anew.
+    pub completions: u32,
+}
+
+impl Default for Size {
+    fn default() -> Size {
+        Size { submissions: 512, completions: 8_192 }
+    }
+}
 
 const REGISTER_RING_FDS: libc::c_uint = 20;
 const UNREGISTER_RING_FDS: libc::c_uint = 21;
@@ -111,11 +122,11 @@ impl Ring {
     /// # Errors
     /// EPERM where io_uring is forbidden, ENOSYS or EINVAL where the kernel (before 6.1) lacks it or the
     /// flags, ENOMEM where RLIMIT_MEMLOCK is charged and too small.
-    pub fn new() -> io::Result<Ring> {
+    pub fn new(size: Size) -> io::Result<Ring> {
         // NO_SQARRAY (6.6) spares an indirection. The others are needed: without DEFER_TASKRUN the ring is a
         // third slower.
-        let ring = match build(true) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build(false),
+        let ring = match build(size, true) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build(size, false),
             other => other,
         }?;
         let params = ring.params();
@@ -249,18 +260,18 @@ impl Ring {
     }
 }
 
-fn build(without_array: bool) -> io::Result<IoUring> {
+fn build(size: Size, without_array: bool) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_submit_all()
         .setup_clamp()
-        .setup_cqsize(COMPLETIONS);
+        .setup_cqsize(size.completions);
     if without_array {
         builder.setup_no_sqarray();
     }
-    builder.build(SUBMISSIONS)
+    builder.build(size.submissions)
 }
 
 /// None for completions that tell nothing.
