@@ -14,9 +14,9 @@ const ACCEPTED_BEFORE: u64 = 4;
 
 #[test]
 fn accepting_pauses_without_descriptors_and_goes_on_after() {
-    let limit = sys::limits::descriptors().unwrap();
-    runs_out(&EpollDriver::new().unwrap(), limit.soft);
-    runs_out(&UringDriver::new().unwrap(), limit.soft);
+    let limit = sys::limits::descriptors();
+    runs_out(&EpollDriver::new().unwrap(), limit);
+    runs_out(&UringDriver::new().unwrap(), limit);
 }
 
 fn runs_out(driver: &dyn Driver, limit: u64) {

@@ -7,7 +7,7 @@ use crate::sys;
 
 /// Which driver is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Choice {
+pub enum DriverChoice {
     /// io_uring where it works, else epoll.
     #[default]
     Auto,
@@ -21,20 +21,20 @@ pub enum Choice {
 pub struct Selected {
     /// The driver.
     pub driver: Box<dyn Driver>,
-    /// With [`Choice::Auto`], why it is not io_uring: a sentence for the log.
+    /// With [`DriverChoice::Auto`], why it is not io_uring: a sentence for the log.
     pub fallback: Option<String>,
 }
 
 /// Makes the driver of the calling thread, on which it must stay.
 ///
 /// # Errors
-/// The wanted driver does not work; with [`Choice::IoUring`] the error says why in words.
-pub fn select(choice: Choice) -> io::Result<Selected> {
+/// The wanted driver does not work; with [`DriverChoice::IoUring`] the error says why in words.
+pub fn select(choice: DriverChoice) -> io::Result<Selected> {
     let fallback = match choice {
-        Choice::Epoll => None,
-        Choice::IoUring | Choice::Auto => match UringDriver::new() {
+        DriverChoice::Epoll => None,
+        DriverChoice::IoUring | DriverChoice::Auto => match UringDriver::new() {
             Ok(driver) => return Ok(Selected { driver: Box::new(driver), fallback: None }),
-            Err(error) if choice == Choice::IoUring => {
+            Err(error) if choice == DriverChoice::IoUring => {
                 return Err(io::Error::new(error.kind(), explain(&error)));
             }
             Err(error) => Some(format!("{}; using epoll", explain(&error))),
@@ -70,16 +70,16 @@ mod tests {
 
     use super::*;
 
-    fn name(choice: Choice) -> (&'static str, Option<String>) {
+    fn name(choice: DriverChoice) -> (&'static str, Option<String>) {
         let selected = select(choice).unwrap();
         (selected.driver.name(), selected.fallback)
     }
 
     #[test]
     fn chooses_what_was_asked_for() {
-        assert_eq!(name(Choice::Epoll), ("epoll", None));
-        assert_eq!(name(Choice::IoUring), ("io_uring", None));
-        assert_eq!(name(Choice::Auto), ("io_uring", None));
+        assert_eq!(name(DriverChoice::Epoll), ("epoll", None));
+        assert_eq!(name(DriverChoice::IoUring), ("io_uring", None));
+        assert_eq!(name(DriverChoice::Auto), ("io_uring", None));
     }
 
     #[test]
@@ -87,9 +87,9 @@ mod tests {
         // The filter holds for this thread only.
         let checked = std::thread::spawn(|| {
             sys::seccomp::forbid_io_uring().unwrap();
-            let error = select(Choice::IoUring).err().unwrap();
+            let error = select(DriverChoice::IoUring).err().unwrap();
             assert!(error.to_string().contains("forbidden here"), "{error}");
-            let selected = select(Choice::Auto).unwrap();
+            let selected = select(DriverChoice::Auto).unwrap();
             assert_eq!(selected.driver.name(), "epoll");
             assert_eq!(
                 selected.fallback.unwrap(),
@@ -99,7 +99,7 @@ mod tests {
             selected.driver.turn(Some(Duration::ZERO), &mut Vec::new()).unwrap();
         });
         checked.join().unwrap();
-        assert_eq!(name(Choice::Auto).0, "io_uring");
+        assert_eq!(name(DriverChoice::Auto).0, "io_uring");
     }
 
     #[test]
