@@ -60,17 +60,20 @@ impl Drop for Running {
     fn drop(&mut self) {
         let family = tree(self.id());
         signal(self.id(), Signal::TERM);
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        while self.ended().is_none() && Instant::now() < deadline {
-            std::thread::sleep(STOP_POLL);
-        }
-        // Only processes that we started: the start time tells a reused id apart.
-        for stat in family {
-            if Stat::read(stat.id).is_ok_and(|now| now.start == stat.start) {
-                signal(stat.id, Signal::KILL);
-            }
+        wait_until(|| self.ended().is_some());
+        for stat in family.iter().filter(|stat| stat.runs()) {
+            signal(stat.id, Signal::KILL);
         }
         let _ = self.child.wait();
+        wait_until(|| !family.iter().any(Stat::runs));
+    }
+}
+
+/// Until it is true, but not for ever.
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    while !done() && Instant::now() < deadline {
+        std::thread::sleep(STOP_POLL);
     }
 }
 
@@ -89,6 +92,8 @@ struct Stat {
     cpu_ticks: u64,
     /// When it started, in clock ticks since boot.
     start: u64,
+    /// It ended and waits for its parent to notice.
+    zombie: bool,
 }
 
 impl Stat {
@@ -102,7 +107,13 @@ impl Stat {
         let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
         let parent = u32::try_from(number(4)?).ok()?;
-        Some(Self { id, parent, cpu_ticks: number(14)? + number(15)?, start: number(22)? })
+        let zombie = matches!(fields[0], "Z" | "X");
+        Some(Self { id, parent, cpu_ticks: number(14)? + number(15)?, start: number(22)?, zombie })
+    }
+
+    /// Whether this very process still runs: the start time tells a reused id apart.
+    fn runs(&self) -> bool {
+        Self::read(self.id).is_ok_and(|now| now.start == self.start && !now.zombie)
     }
 }
 
@@ -170,7 +181,10 @@ mod tests {
     #[test]
     fn stat_survives_any_process_name() {
         let text = "42 (a) b (c)) S 7 42 42 0 -1 4194560 1 2 3 4 150 25 6 7 20 0 1 0 9001 1 2\n";
-        assert_eq!(Stat::parse(42, text), Some(Stat { id: 42, parent: 7, cpu_ticks: 175, start: 9001 }));
+        assert_eq!(
+            Stat::parse(42, text),
+            Some(Stat { id: 42, parent: 7, cpu_ticks: 175, start: 9001, zombie: false })
+        );
         assert_eq!(Stat::parse(42, "42 (short) S 7"), None);
         assert_eq!(Stat::parse(42, ""), None);
     }
@@ -205,14 +219,6 @@ mod tests {
         assert!(running.resident_bytes().expect("running") > 100_000);
         let grandchild = tree(running.id())[1];
         drop(running);
-        assert!(
-            Stat::read(grandchild.id).is_err()
-                || Stat::read(grandchild.id).unwrap().start != grandchild.start
-                || zombie(grandchild.id)
-        );
-    }
-
-    fn zombie(id: u32) -> bool {
-        fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|text| text.contains(") Z "))
+        assert!(!grandchild.runs());
     }
 }
