@@ -1,5 +1,6 @@
 //! The admin listener: `/livez`, `/readyz`, `/metrics`, `/explain`.
 
+pub mod client;
 mod limit;
 mod metrics;
 

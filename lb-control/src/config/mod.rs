@@ -36,6 +36,7 @@ use self::source::{SourceFile, Span};
 use self::tree::{Table, Value};
 use crate::report::{Diagnostic, Report};
 
+pub(crate) use self::gather::plain;
 pub use self::resolve::Addresses;
 pub use self::settings::{AccessLog, Driver, EngineSettings, Listener};
 
@@ -106,6 +107,38 @@ pub struct Loaded {
     pub report: Report,
     /// The configuration, if it can be used.
     pub plan: Option<Plan>,
+}
+
+impl Loaded {
+    /// The report as one line of JSON, with what was understood: `hash` and the numbers of things.
+    pub fn json(&self) -> String {
+        let Some(plan) = &self.plan else { return self.report.json() };
+        let counts = serde_json::json!({
+            "hash": plan.snapshot.hash().to_string(),
+            "listeners": plan.snapshot.listeners().len(),
+            "routes": plan.snapshot.routes().len(),
+            "backends": plan.snapshot.backends().len(),
+            "servers": plan.snapshot.servers().len(),
+        });
+        let report = self.report.json();
+        let (whole, counts) = (report.strip_suffix('}').unwrap_or_default(), counts.to_string());
+        format!("{whole},{}", counts.trim_start_matches('{'))
+    }
+
+    /// `1 listener, 2 routes, 2 backends, 3 servers; hash 0123456789abcdef`, if there is a plan.
+    pub fn summary(&self) -> Option<String> {
+        let snapshot = &self.plan.as_ref()?.snapshot;
+        let count =
+            |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+        Some(format!(
+            "{}, {}, {}, {}; hash {}",
+            count(snapshot.listeners().len(), "listener"),
+            count(snapshot.routes().len(), "route"),
+            count(snapshot.backends().len(), "backend"),
+            count(snapshot.servers().len(), "server"),
+            snapshot.hash()
+        ))
+    }
 }
 
 /// Loads a configuration: reads, checks, resolves and compiles it. Needs a tokio runtime with I/O and time.

@@ -1,0 +1,128 @@
+//! Fills the control side's idea of workers with the engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_control::config::{AccessLog, Config, Driver};
+use lb_control::{Reading, WorkerReading, Workers};
+use lb_core::Table;
+use lb_io::counters::Counters;
+use lb_io::driver::probe::DriverChoice;
+use lb_io::engine::{Engine, EngineConfig, ListenerConfig, LocalAddress, StartError};
+use lb_io::log::LogTarget;
+
+/// The engine as the control side sees it.
+pub(crate) struct EngineWorkers {
+    engine: Engine,
+    count: usize,
+}
+
+impl EngineWorkers {
+    /// Starts the engine that a configuration asks for.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) fn start(config: &Config, table: &Arc<Table>) -> Result<EngineWorkers, StartError> {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let count = config.engine.workers.unwrap_or_else(cores);
+        let listeners = config.listeners.iter();
+        let engine_config = EngineConfig {
+            workers: count,
+            driver: match config.engine.driver {
+                Driver::Auto => DriverChoice::Auto,
+                Driver::IoUring => DriverChoice::IoUring,
+                Driver::Epoll => DriverChoice::Epoll,
+            },
+            listeners: listeners
+                .map(|listener| ListenerConfig { name: listener.name.clone(), bind: listener.bind.clone() })
+                .collect(),
+            max_connections: config.engine.max_connections.map(|count| count as usize),
+            access_log: match &config.access_log {
+                AccessLog::Off => None,
+                AccessLog::Stdout => Some(LogTarget::Stdout),
+                AccessLog::Stderr => Some(LogTarget::Stderr),
+                AccessLog::File(path) => Some(LogTarget::File(path.clone())),
+            },
+            ..EngineConfig::default()
+        };
+        Ok(EngineWorkers { engine: Engine::start(&engine_config, table)?, count })
+    }
+
+    /// `io_uring` or `epoll`.
+    pub(crate) fn driver_name(&self) -> &'static str {
+        self.engine.driver_name()
+    }
+
+    /// Why it is not the driver of first choice, if it is not.
+    pub(crate) fn fallback(&self) -> Option<&str> {
+        self.engine.fallback()
+    }
+
+    /// How many workers there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Where it listens.
+    pub(crate) fn local_addresses(&self) -> &[LocalAddress] {
+        self.engine.local_addresses()
+    }
+
+    /// Opens the access log anew.
+    pub(crate) fn reopen_log(&self) {
+        self.engine.reopen_log();
+    }
+}
+
+impl Workers for EngineWorkers {
+    fn publish(&self, table: Arc<Table>) {
+        self.engine.publish(&table);
+    }
+
+    fn read(&self) -> Reading {
+        Reading {
+            driver: self.engine.driver_name().to_owned(),
+            workers: self.engine.counters().map(|counters| read(counters)).collect(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        lb_io::clock::now()
+    }
+
+    fn drain(&self, deadline: Duration) {
+        self.engine.drain(deadline);
+    }
+
+    fn finished(&self) -> bool {
+        self.engine.is_finished()
+    }
+}
+
+fn read(counters: &Counters) -> WorkerReading {
+    WorkerReading {
+        accepted: counters.accepted.get(),
+        active: counters.active.get(),
+        turned_away: counters.turned_away.get(),
+        accept_failures: counters.accept_failures.get(),
+        bytes_received: counters.bytes_received.get(),
+        bytes_sent: counters.bytes_sent.get(),
+        requests: counters.statuses(),
+        local_replies: counters
+            .local_replies()
+            .into_iter()
+            .map(|(word, count)| (word.to_owned(), count))
+            .collect(),
+        attempts: counters.attempts.get(),
+        retries: counters.retries.get(),
+        fallbacks: counters.fallbacks.get(),
+        upstream_connects: counters.upstream_connects.get(),
+        upstream_connect_failures: counters.upstream_connect_failures.get(),
+        upstream_reuses: counters.upstream_reuses.get(),
+        upstream_active: counters.upstream_active.get(),
+        upstream_idle: counters.upstream_idle.get(),
+        tunnels_active: counters.tunnels.get(),
+        log_lines_dropped: counters.log_lines_dropped.get(),
+        buffer_bytes: counters.buffer_bytes.get(),
+    }
+}
