@@ -17,6 +17,7 @@ use crate::driver::probe::{self, DriverChoice};
 use crate::driver::{Socket, Waker};
 use crate::log::{AccessLog, LogTarget};
 use crate::sys;
+use crate::worker::pipes::PIPES_PER_WORKER;
 use crate::worker::{Limits, Worker};
 
 /// The longest that a worker sleeps.
@@ -295,7 +296,8 @@ fn bind(config: &EngineConfig) -> Result<(Vec<LocalAddress>, Vec<Vec<ListenerSoc
 }
 
 fn connections_per_worker(config: &EngineConfig) -> usize {
-    let allowed = (sys::limits::descriptors().saturating_sub(RESERVED_DESCRIPTORS) / 2).max(1);
+    let pipes = (config.workers * PIPES_PER_WORKER * 2) as u64;
+    let allowed = (sys::limits::descriptors().saturating_sub(RESERVED_DESCRIPTORS + pipes) / 2).max(1);
     let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
     (config.max_connections.unwrap_or(allowed).min(allowed) / config.workers.max(1)).max(1)
 }

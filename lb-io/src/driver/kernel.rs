@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 
@@ -19,7 +19,6 @@ pub(super) struct Kernel {
     pub table: RefCell<Table>,
     /// Connections whose send failed for want of memory, to be told `Writable` after [`STARVED_RETRY`].
     starved: RefCell<Vec<ConnKey>>,
-    started: Instant,
 }
 
 /// What a send or connect leaves for the driver to do.
@@ -33,11 +32,11 @@ pub(super) enum Next {
 
 impl Kernel {
     pub fn new() -> Kernel {
-        Kernel { table: RefCell::default(), starved: RefCell::default(), started: Instant::now() }
+        Kernel { table: RefCell::default(), starved: RefCell::default() }
     }
 
     pub fn now(&self) -> Duration {
-        self.started.elapsed()
+        crate::clock::now()
     }
 
     pub fn descriptor_of(socket: Socket) -> io::Result<OwnedFd> {

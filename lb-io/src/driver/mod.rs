@@ -174,7 +174,7 @@ pub trait Driver {
     /// [`MAX_EVENTS`] of them. Returns at once when some are due already.
     fn turn(&self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
 
-    /// Monotonic time since an arbitrary start.
+    /// Monotonic time since an arbitrary start, the same for all drivers of a process: workers share times.
     fn now(&self) -> Duration;
 
     /// A handle with which other threads wake this driver.

@@ -9,7 +9,7 @@ use lb_core::ServerLive;
 use crate::driver::ConnKey;
 use crate::reason::{CLIENT_LEFT, CONNECT_FAILED, CONNECT_TIMEOUT, OVERLOADED, Reason};
 use crate::worker::Worker;
-use crate::worker::conns::Owner;
+use crate::worker::conns::{Fill, Owner};
 use crate::worker::tasks::{TaskIndex, wait};
 
 /// What a connection is wanted for.
@@ -87,7 +87,9 @@ pub async fn acquire(
 
 /// Gives a connection, on which nothing is under way and nothing unread, to the pool.
 pub fn release(worker: &Worker, conn: ConnKey, pool: u32, live: &ServerLive, idle_timeout: Duration) {
-    let quiet = !worker.is_readable(conn) && !worker.is_hung_up(conn);
+    // Where the last receive did not drain the socket, nobody knows what else is there: look.
+    let drained = !worker.is_readable(conn) || matches!(worker.fill(conn), Fill::Blocked);
+    let quiet = drained && !worker.is_hung_up(conn);
     let place = quiet.then(|| worker.pools.borrow_mut().put(pool, live, conn, worker.now())).flatten();
     match place {
         Some(place) => {

@@ -19,7 +19,6 @@ use super::reply::{self, Answering};
 use super::tunnel::tunnel;
 use crate::driver::ConnKey;
 use crate::http1::Framing;
-use crate::http1::body::Decoder;
 use crate::http1::response::RequestKind;
 use crate::reason::{CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, CONNECT_TIMEOUT, OVERLOADED, Reason};
 use crate::worker::conns::{Fill, Owner};
@@ -67,10 +66,23 @@ async fn serve(worker: &Rc<Worker>, task: TaskIndex, down: ConnKey, memory: &mut
             }
         };
         worker.slot(down, |slot| slot.served += 1);
-        if !Exchange::begin(worker, task, down, memory, &plan).run(plan).await {
-            return close_gently(worker, down).await;
+        match Exchange::begin(worker, task, down, memory, &plan).run(plan).await {
+            After::NextRequest => {}
+            After::Close => return close_gently(worker, down).await,
+            After::Reset => return worker.close_downstream(down, true),
         }
     }
+}
+
+/// What becomes of the client's connection after an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It can take another request.
+    NextRequest,
+    /// It ends in order.
+    Close,
+    /// It is broken off, because an orderly end would pass for the end of the response, or nobody reads.
+    Reset,
 }
 
 /// Records a client that left in the middle of a request head.
@@ -159,6 +171,8 @@ pub struct Exchange<'a> {
     pub(super) upload: Flow,
     /// The status of the final response's head, once it has come.
     pub(super) status: u16,
+    /// The client learns the response's end from the connection's.
+    pub(super) ends_by_close: bool,
     pub(super) interim_bytes: u64,
     pub(super) bytes_sent: u64,
     head_bytes: u64,
@@ -190,12 +204,9 @@ impl<'a> Exchange<'a> {
             connect_timeout: lb_core::defaults::CONNECT,
             idle_timeout: lb_core::defaults::IDLE_UP,
             tunnel_timeout: lb_core::defaults::TUNNEL_IDLE,
-            upload: Flow::new(
-                Decoder::new(plan.body),
-                plan.body == Framing::Chunked,
-                limit.unwrap_or(u64::MAX),
-            ),
+            upload: Flow::new(plan.body, plan.body == Framing::Chunked, limit.unwrap_or(u64::MAX)),
             status: 0,
+            ends_by_close: false,
             interim_bytes: 0,
             bytes_sent: 0,
             head_bytes: plan.head_bytes,
@@ -204,8 +215,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Brings the exchange to its end. True if the connection can take another request.
-    async fn run(mut self, plan: Plan) -> bool {
+    /// Brings the exchange to its end.
+    async fn run(mut self, plan: Plan) -> After {
         let reason = match plan.course {
             Course::Refuse(reason) => Some(reason),
             Course::Answer { status } => {
@@ -228,7 +239,13 @@ impl<'a> Exchange<'a> {
             }
         }
         self.record(reason);
-        self.keep_alive
+        match reason {
+            Some(reason) if self.status != 0 && (self.ends_by_close || reason == CLIENT_STALLED) => {
+                After::Reset
+            }
+            _ if self.keep_alive => After::NextRequest,
+            _ => After::Close,
+        }
     }
 
     /// Tries servers until one has answered, or there is no point in trying on. Returns why the exchange

@@ -11,7 +11,6 @@
 use super::exchange::Exchange;
 use super::relay::{Flow, Pumped, pump};
 use crate::driver::ConnKey;
-use crate::http1::body::Decoder;
 use crate::http1::response::{self, FieldStorage, ResponseHead};
 use crate::http1::rewrite::{self, ResponseRewrite};
 use crate::http1::{Framing, Version, scan};
@@ -259,6 +258,7 @@ impl Exchange<'_> {
             return Some(Found::Switched);
         }
         self.keep_alive &= !self.worker.is_draining() && self.upload.done && framing != Framing::UntilClose;
+        self.ends_by_close = framing == Framing::UntilClose;
         progress.reusable = head.keep_alive && head.framing != Framing::UntilClose;
         if let Some(seconds) = head.keep_alive_timeout_s {
             let announced = std::time::Duration::from_secs(u64::from(seconds).saturating_sub(1));
@@ -269,7 +269,7 @@ impl Exchange<'_> {
         // From here on the snapshot isn't needed: a long body must not keep an old one in memory.
         self.current = None;
         let framed = framing == Framing::Chunked;
-        Some(Found::Final(Flow::new(Decoder::new(head.framing), framed, u64::MAX)))
+        Some(Found::Final(Flow::new(head.framing, framed, u64::MAX)))
     }
 
     /// Passes a 1xx on, except to HTTP/1.0 (RFC 9110 section 15.2). What fails is found out by what follows.

@@ -2,7 +2,7 @@
 //!
 //! [`exchange`] is the conductor: it holds the order of the steps and the branches between them. The steps:
 //! [`parse`] reads a request head and has the core decide, [`acquire`] gets a connection to the server,
-//! [`forward`] sends the request and receives the response, [`relay`] moves one body, [`tunnel`] what
+//! [`forward`] sends the request and receives the response, [`relay`] moves one body ([`splice`] the long ones), [`tunnel`] what
 //! follows a 101, [`reply`] makes our own responses, [`record`] ends an exchange in one log line and count.
 
 pub mod acquire;
@@ -13,4 +13,5 @@ pub mod pool;
 pub mod record;
 pub mod relay;
 pub mod reply;
+pub mod splice;
 pub mod tunnel;

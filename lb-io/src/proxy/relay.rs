@@ -6,7 +6,9 @@
 
 use std::io;
 
+use super::splice::{self, Channel};
 use crate::driver::ConnKey;
+use crate::http1::Framing;
 use crate::http1::body::{BodyError, Decoder, Piece};
 use crate::worker::Worker;
 use crate::worker::buffers::Buffer;
@@ -26,6 +28,10 @@ pub struct Flow {
     ready: usize,
     /// Whether the receiver gets chunk framing too.
     framed: bool,
+    /// Whether the body's length is known, so that it may be spliced.
+    measured: bool,
+    /// The pipe through which it is spliced.
+    channel: Option<Channel>,
     /// Bytes sent, framing included.
     pub bytes: u64,
     /// Payload bytes approved.
@@ -64,10 +70,32 @@ pub enum Pumped {
 }
 
 impl Flow {
-    /// A direction whose body the decoder knows. `framed`: chunk framing is passed on; otherwise only the
-    /// payload is. More than `limit` bytes of payload are refused.
-    pub fn new(decoder: Decoder, framed: bool, limit: u64) -> Self {
-        Self { decoder, ready: 0, framed, bytes: 0, payload: 0, limit, begun: false, done: false }
+    /// A direction whose body ends as `framing` says. `framed`: chunk framing is passed on; otherwise only
+    /// the payload is. More than `limit` bytes of payload are refused.
+    pub fn new(framing: Framing, framed: bool, limit: u64) -> Self {
+        Self {
+            decoder: Decoder::new(framing),
+            ready: 0,
+            framed,
+            measured: matches!(framing, Framing::Length(_)),
+            channel: None,
+            bytes: 0,
+            payload: 0,
+            limit,
+            begun: false,
+            done: false,
+        }
+    }
+
+    /// Bytes of a body of known length that are still to come.
+    pub(super) fn bytes_ahead(&self) -> u64 {
+        if self.measured { self.decoder.data_ahead() } else { 0 }
+    }
+
+    /// Notes payload that went past the decoder.
+    pub(super) fn passed(&mut self, count: u64) {
+        self.decoder.skip(count);
+        self.payload += count;
     }
 
     /// Whether there is no body at all.
@@ -135,11 +163,7 @@ pub fn pump(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow, mut he
                 flow.begun = true;
                 continue;
             }
-            if flow.decoder.is_done() {
-                flow.done = true;
-                return Pumped::Done;
-            }
-            match fill(worker, from, flow) {
+            match advance(worker, from, to, flow) {
                 None => continue,
                 Some(pumped) => return pumped,
             }
@@ -180,6 +204,27 @@ pub fn pump(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow, mut he
         }
     }
     Pumped::Yielded
+}
+
+/// Goes on with nothing in hand: the body may be through, be spliced, or more of it be received. None if
+/// there is more to do at once.
+fn advance(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow) -> Option<Pumped> {
+    let mut channel = flow.channel.take().or_else(|| splice::open(worker, flow));
+    let pumped = match &mut channel {
+        Some(channel) if !channel.is_empty() || !flow.decoder.is_done() => {
+            splice::round(worker, from, to, flow, channel)
+        }
+        _ if flow.decoder.is_done() => {
+            flow.done = true;
+            Some(Pumped::Done)
+        }
+        _ => fill(worker, from, flow),
+    };
+    match channel {
+        Some(channel) if flow.done => splice::close(worker, channel),
+        channel => flow.channel = channel,
+    }
+    pumped
 }
 
 /// Receives once; None if that brought something.

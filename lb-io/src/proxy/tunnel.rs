@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::relay::{Flow, Pumped, pump};
 use crate::driver::ConnKey;
 use crate::http1::Framing;
-use crate::http1::body::Decoder;
 use crate::worker::Worker;
 use crate::worker::tasks::{TaskIndex, wait};
 
@@ -27,7 +26,7 @@ pub async fn tunnel(
     up: ConnKey,
     idle_timeout: Duration,
 ) -> Carried {
-    let raw = || Flow::new(Decoder::new(Framing::UntilClose), false, u64::MAX);
+    let raw = || Flow::new(Framing::UntilClose, false, u64::MAX);
     let (mut to_server, mut to_client) = (raw(), raw());
     worker.counters.tunnels.add(1);
     worker.set_deadline(down, worker.now() + idle_timeout);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Worker;
 use super::buffers::{Buffer, QUEUE_BYTES, RECEIVE_BYTES};
 use super::tasks::TaskIndex;
-use crate::driver::{ConnKey, Received};
+use crate::driver::{ConnKey, Pipe, Received};
 
 /// Who gets a connection's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,28 @@ pub struct Slot {
     unsent: Option<Buffer>,
     /// The other side's address.
     pub peer: SocketAddr,
+}
+
+impl Slot {
+    /// Notes what a receive brought, and how many bytes.
+    fn note(&mut self, received: io::Result<Received>) -> (Fill, usize) {
+        match received {
+            Ok(Received::Bytes(count)) => (Fill::More, count),
+            Ok(Received::Drained(count)) => {
+                // Behind a known end the next receive brings it; no further event will.
+                self.readable = self.hangup && count > 0;
+                (if count > 0 { Fill::More } else { Fill::Blocked }, count)
+            }
+            Ok(Received::End) => {
+                (self.readable, self.ended) = (false, true);
+                (Fill::End, 0)
+            }
+            Err(error) => {
+                (self.readable, self.ended, self.hangup) = (false, true, true);
+                (Fill::Broken(error), 0)
+            }
+        }
+    }
 }
 
 /// What receiving brought.
@@ -274,32 +296,44 @@ impl Worker {
             return Fill::Full;
         }
         let received = self.driver.recv(conn, buffer.spare());
-        let fill = match received {
-            Ok(Received::Bytes(count)) => {
-                buffer.filled(count);
-                Fill::More
-            }
-            Ok(Received::Drained(count)) => {
-                buffer.filled(count);
-                // Behind a known end the next receive brings it; no further event will.
-                slot.readable = slot.hangup && count > 0;
-                if count > 0 { Fill::More } else { Fill::Blocked }
-            }
-            Ok(Received::End) => {
-                (slot.readable, slot.ended) = (false, true);
-                Fill::End
-            }
-            Err(error) => {
-                (slot.readable, slot.ended, slot.hangup) = (false, true, true);
-                Fill::Broken(error)
-            }
-        };
+        let (fill, count) = slot.note(received);
+        buffer.filled(count);
         if buffer.is_empty() {
             buffers.give_back(buffer);
         } else {
             slot.unread = Some(buffer);
         }
         fill
+    }
+
+    /// Moves up to `limit` bytes into an empty pipe. Tells how many when it says [`Fill::More`].
+    pub fn splice_in(&self, conn: ConnKey, pipe: &Pipe, limit: usize) -> (Fill, usize) {
+        let mut conns = self.conns.borrow_mut();
+        let slot = conns.get(conn);
+        debug_assert!(slot.unread.is_none(), "received bytes go first");
+        if slot.ended {
+            return (Fill::End, 0);
+        }
+        if !slot.readable {
+            return (Fill::Blocked, 0);
+        }
+        let received = self.driver.splice_in(conn, pipe, limit);
+        slot.note(received)
+    }
+
+    /// Moves up to `limit` bytes out of a pipe and tells how many. Nothing may be waiting to be sent.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn splice_out(&self, pipe: &Pipe, conn: ConnKey, limit: usize, more: bool) -> io::Result<usize> {
+        let mut conns = self.conns.borrow_mut();
+        let slot = conns.get(conn);
+        if slot.congested {
+            return Ok(0);
+        }
+        let count = self.driver.splice_out(pipe, conn, limit, more)?;
+        slot.congested = count < limit;
+        Ok(count)
     }
 
     /// Sends what was queued. True if nothing is left of it.

@@ -5,6 +5,7 @@
 
 pub mod buffers;
 pub mod conns;
+pub mod pipes;
 pub mod randomness;
 pub mod tasks;
 pub mod timers;
@@ -19,6 +20,7 @@ use lb_core::{Cursors, RetryBudget, Table};
 
 use self::buffers::BufferPool;
 use self::conns::{Conns, Owner};
+use self::pipes::Pipes;
 use self::randomness::Randomness;
 use self::tasks::{TaskIndex, Tasks};
 use self::timers::Timers;
@@ -110,6 +112,7 @@ pub struct Worker {
     log_since: Cell<Option<Duration>>,
     accept_retry_at: Cell<Option<Duration>>,
     starved: RefCell<Vec<TaskIndex>>,
+    pub(crate) pipes: RefCell<Pipes>,
     woken: Cell<bool>,
     events: RefCell<Vec<Event>>,
     expired: RefCell<Vec<u32>>,
@@ -157,6 +160,7 @@ impl Worker {
             log_since: Cell::new(None),
             accept_retry_at: Cell::new(None),
             starved: RefCell::default(),
+            pipes: RefCell::default(),
             woken: Cell::new(false),
             events: RefCell::default(),
             expired: RefCell::default(),
@@ -387,7 +391,10 @@ impl Worker {
 
     /// Wakes the task when there is buffer memory again.
     pub(crate) fn starve(&self, task: TaskIndex) {
-        self.starved.borrow_mut().push(task);
+        let mut starved = self.starved.borrow_mut();
+        if !starved.contains(&task) {
+            starved.push(task);
+        }
     }
 
     fn feed_starved(&self) {
