@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Kind, Setup};
+use super::{CONNECTIONS_MAX, Kind, Setup};
 use crate::plan::{self, Shape};
 use crate::{Result, launch};
 
@@ -23,6 +23,7 @@ fn config(setup: &Setup<'_>, driver: &str) -> String {
         "[engine]
 workers = 1
 driver = \"{driver}\"
+max_connections = {CONNECTIONS_MAX}
 
 [state]
 dir = \"{}\"

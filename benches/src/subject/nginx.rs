@@ -1,5 +1,8 @@
 //! nginx as its experts run it on one core: one worker, upstream keepalive over HTTP/1.1, buffers that hold
 //! 100 KB in memory, nothing written to disk, no access log.
+//!
+//! Tried and left out (version 1.22): `proxy_buffering off` and buffers of 64 KiB cost a third more CPU at
+//! 1 MB, `proxy_request_buffering off` changes nothing for 64 KB POSTs.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
