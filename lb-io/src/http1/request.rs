@@ -189,7 +189,8 @@ pub fn too_large(partial: &[u8], limits: &Limits) -> RequestError {
     if line_end > limits.target_bytes { RequestError::TargetTooLong } else { RequestError::HeadTooLarge }
 }
 
-/// Parses the head that [`super::scan::head_end`] delimited: all of it, with its empty line.
+/// Parses the head that [`super::scan::head_end`] delimited: all of it, with its empty line; or what there is
+/// of one that has reached [`Limits::head_bytes`] without an end.
 ///
 /// # Errors
 /// Answer with the error's status and word, and close.
@@ -198,7 +199,8 @@ pub fn parse<'h, 'b: 'h>(
     storage: &'h mut FieldStorage<'b>,
     limits: &Limits,
 ) -> Result<RequestHead<'h>, RequestError> {
-    if head.len() > limits.head_bytes {
+    let is_whole = head.ends_with(b"\r\n\r\n");
+    if head.len() > limits.head_bytes || (head.len() == limits.head_bytes && !is_whole) {
         return Err(too_large(head, limits));
     }
     // httparse would skip any number of empty lines before the head.

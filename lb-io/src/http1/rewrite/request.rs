@@ -14,9 +14,6 @@ pub enum PathRewrite<'a> {
     /// Forwarded as received.
     #[default]
     Keep,
-    /// Without this prefix of whole segments (`/cart` of `/cart/7`, not of `/carts`), which is compared with
-    /// unreserved octets decoded as routing does. A path that does not begin with it stays.
-    StripPrefix(&'a [u8]),
     /// This path instead. One that does not begin with `/` is ignored.
     Replace(&'a [u8]),
 }
@@ -39,7 +36,7 @@ pub struct RequestRewrite<'a, S = &'a str> {
     pub path: PathRewrite<'a>,
     /// `host` for the server instead of the client's.
     pub host: Option<&'a [u8]>,
-    /// Names of fields to remove.
+    /// Names of fields to remove, ours (`x-forwarded-*`, `x-request-id`) included.
     pub remove: &'a [S],
     /// Fields to set: in place of all of that name, at the end.
     pub set: &'a [(S, S)],
@@ -92,7 +89,9 @@ pub fn request<S: Text>(out: &mut Vec<u8>, head: &RequestHead<'_>, rewrite: &Req
     write_connection(out, head, rewrite.upgrade);
     write_framing(out, head.body);
     write_forwarded(out, head, rewrite);
-    write_field(out, b"x-request-id", rewrite.request_id.as_bytes());
+    if !is_overruled("x-request-id", rewrite.remove, rewrite.set) {
+        write_field(out, b"x-request-id", rewrite.request_id.as_bytes());
+    }
     write_set(out, rewrite.set);
     out.extend_from_slice(b"\r\n");
 }
@@ -103,13 +102,6 @@ fn write_request_line(out: &mut Vec<u8>, head: &RequestHead<'_>, path: PathRewri
     match path {
         _ if head.path == b"*" => out.push(b'*'),
         PathRewrite::Replace(path) if path.first() == Some(&b'/') => out.extend_from_slice(path),
-        PathRewrite::StripPrefix(prefix) => {
-            let rest = strip_prefix(head.path, prefix);
-            if rest.first() != Some(&b'/') {
-                out.push(b'/');
-            }
-            out.extend_from_slice(rest);
-        }
         _ => out.extend_from_slice(head.path),
     }
     if let Some(query) = head.query {
@@ -117,35 +109,6 @@ fn write_request_line(out: &mut Vec<u8>, head: &RequestHead<'_>, path: PathRewri
         out.extend_from_slice(query);
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-}
-
-/// What follows `prefix` in `path`, if that is the end or begins a segment; else the whole path.
-fn strip_prefix<'b>(path: &'b [u8], prefix: &[u8]) -> &'b [u8] {
-    let mut rest = path;
-    for expected in prefix.strip_suffix(b"/").unwrap_or(prefix) {
-        let (byte, length) = octet(rest);
-        if byte != Some(*expected) {
-            return path;
-        }
-        rest = &rest[length..];
-    }
-    match rest.first() {
-        None | Some(b'/') => rest,
-        _ => path,
-    }
-}
-
-/// The first octet, decoded if it is an escaped unreserved one (RFC 3986 section 2.3), and its length as written.
-fn octet(path: &[u8]) -> (Option<u8>, usize) {
-    if let [b'%', high, low, ..] = path
-        && let (Some(high), Some(low)) = ((*high as char).to_digit(16), (*low as char).to_digit(16))
-    {
-        let byte = (high * 16 + low) as u8;
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            return (Some(byte), 3);
-        }
-    }
-    (path.first().copied(), 1)
 }
 
 /// RFC 9110 section 7.6.1: what is for this connection is written for this connection.
@@ -166,9 +129,9 @@ fn write_connection(out: &mut Vec<u8>, head: &RequestHead<'_>, upgrade: bool) {
 
 fn write_forwarded<S: Text>(out: &mut Vec<u8>, head: &RequestHead<'_>, rewrite: &RequestRewrite<'_, S>) {
     let Forwarded { peer, secure, trusted } = rewrite.forwarded;
-    let set = |name: &str| is_overruled(name, &[] as &[S], rewrite.set);
+    let overruled = |name: &str| is_overruled(name, rewrite.remove, rewrite.set);
     let received = |class: Class| trusted && head.classes.contains(&class);
-    if !set("x-forwarded-for") {
+    if !overruled("x-forwarded-for") {
         out.extend_from_slice(b"x-forwarded-for: ");
         if trusted {
             for (field, _) in
@@ -183,11 +146,11 @@ fn write_forwarded<S: Text>(out: &mut Vec<u8>, head: &RequestHead<'_>, rewrite: 
         // Writing to a Vec does not fail.
         let _ = write!(out, "{}\r\n", peer.to_canonical());
     }
-    if !set("x-forwarded-proto") && !received(Class::ForwardedProto) {
+    if !overruled("x-forwarded-proto") && !received(Class::ForwardedProto) {
         write_field(out, b"x-forwarded-proto", if secure { b"https" } else { b"http" });
     }
     if let Some(host) = head.host
-        && !set("x-forwarded-host")
+        && !overruled("x-forwarded-host")
         && !received(Class::ForwardedHost)
     {
         write_field(out, b"x-forwarded-host", host);
