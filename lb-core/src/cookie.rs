@@ -1,1 +1,158 @@
-//! Cookies.
+//! Cookies: reading those of requests (RFC 6265, section 5.4 as servers meet it) and writing ours.
+
+use crate::defaults::COOKIES_MAX;
+use crate::view::Fields;
+
+/// The pairs of one `Cookie` field value. Takes any bytes and never fails: white space around names and values
+/// and one pair of quotes around a value are not part of them, a part without `=` is no pair.
+pub fn pairs(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    value.split(|byte| *byte == b';').filter_map(|part| {
+        let equals = part.iter().position(|byte| *byte == b'=')?;
+        let name = part[..equals].trim_ascii();
+        let value = part[equals + 1..].trim_ascii();
+        let bare = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+        (!name.is_empty()).then_some((name, bare.unwrap_or(value)))
+    })
+}
+
+/// The pairs of all `Cookie` fields of a request, [`COOKIES_MAX`] of them at most.
+pub(crate) fn of_request<F: Fields + ?Sized>(fields: &F) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let values = fields.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie"));
+    values.flat_map(|(_, value)| pairs(value)).take(COOKIES_MAX)
+}
+
+/// Whether a name may be given to a cookie: a token (RFC 9110, section 5.6.2).
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= crate::defaults::NAME_LEN_MAX * 2 && name.bytes().all(is_token_byte)
+}
+
+/// Whether a byte may stand in a token (RFC 9110, section 5.6.2).
+pub(crate) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether a value can be sent in a cookie as it is (RFC 6265, section 4.1.1).
+pub(crate) fn is_value(value: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"\",;\\".contains(&byte);
+    !value.is_empty() && value.bytes().all(allowed)
+}
+
+/// Appends a whole `set-cookie` line.
+pub(crate) fn write_set(name: &str, value: &[u8], secure: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"set-cookie: ");
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'=');
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"; Path=/; HttpOnly; SameSite=Lax");
+    out.extend_from_slice(if secure { b"; Secure\r\n" } else { b"\r\n" });
+}
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// How many characters [`encode`] makes of so many bytes.
+pub(crate) const fn encoded_len(bytes: usize) -> usize {
+    (bytes * 4).div_ceil(3)
+}
+
+/// Base64url without padding (RFC 4648, section 5). `TEXT` must be [`encoded_len`] of `BYTES`.
+pub(crate) fn encode<const BYTES: usize, const TEXT: usize>(bytes: &[u8; BYTES]) -> [u8; TEXT] {
+    const { assert!(TEXT == encoded_len(BYTES)) };
+    let mut text = [0; TEXT];
+    for (chunk, digits) in bytes.chunks(3).zip(text.chunks_mut(4)) {
+        let mut bits = 0_u32;
+        for place in 0..3 {
+            bits = bits << 8 | u32::from(chunk.get(place).copied().unwrap_or(0));
+        }
+        for (place, digit) in digits.iter_mut().enumerate() {
+            *digit = DIGITS[(bits >> (18 - 6 * place)) as usize & 63];
+        }
+    }
+    text
+}
+
+/// Reads what [`encode`] writes; `None` for anything else, be it only a bit too many at the end.
+pub(crate) fn decode<const BYTES: usize>(text: &[u8]) -> Option<[u8; BYTES]> {
+    if text.len() != encoded_len(BYTES) {
+        return None;
+    }
+    let mut bytes = [0; BYTES];
+    for (chunk, digits) in bytes.chunks_mut(3).zip(text.chunks(4)) {
+        let mut bits = 0_u32;
+        for place in 0..4 {
+            bits = bits << 6 | digits.get(place).map_or(Some(0), |digit| value_of(*digit))?;
+        }
+        // 24 bits were read; those that belong to no byte must be 0.
+        let spare_bits = 24 - 8 * chunk.len();
+        if bits & ((1 << spare_bits) - 1) != 0 {
+            return None;
+        }
+        for (place, byte) in chunk.iter_mut().enumerate() {
+            *byte = (bits >> (16 - 8 * place)) as u8;
+        }
+    }
+    Some(bytes)
+}
+
+fn value_of(digit: u8) -> Option<u32> {
+    let value = match digit {
+        b'A'..=b'Z' => digit - b'A',
+        b'a'..=b'z' => digit - b'a' + 26,
+        b'0'..=b'9' => digit - b'0' + 52,
+        b'-' => 62,
+        b'_' => 63,
+        _ => return None,
+    };
+    Some(u32::from(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn table() {
+        let cases: &[(&str, &[(&str, &str)])] = &[
+            ("", &[]),
+            ("a=1", &[("a", "1")]),
+            ("a=1; b=2;c=3", &[("a", "1"), ("b", "2"), ("c", "3")]),
+            (" a = 1 ;; ;b", &[("a", "1")]),
+            ("a=", &[("a", "")]),
+            ("=1; a=b=c", &[("a", "b=c")]),
+            ("a=\"1\"; b=\"; c=\"\"", &[("a", "1"), ("b", "\""), ("c", "")]),
+            ("a=1; a=2", &[("a", "1"), ("a", "2")]),
+        ];
+        for (value, expected) in cases {
+            let expected: Vec<_> = expected.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+            assert_eq!(pairs(value.as_bytes()).collect::<Vec<_>>(), expected, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_trimmed_slices_of_themselves(value in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for (name, content) in pairs(&value) {
+                prop_assert!(!name.is_empty() && !name.contains(&b'=') && !name.contains(&b';'));
+                prop_assert_eq!(name, name.trim_ascii());
+                prop_assert!(!content.contains(&b';'));
+            }
+            prop_assert!(pairs(&value).count() <= value.len());
+        }
+
+        #[test]
+        fn what_was_encoded_is_read(bytes: [u8; 19], short: [u8; 16]) {
+            let text: [u8; 26] = encode(&bytes);
+            prop_assert_eq!(decode::<19>(&text), Some(bytes));
+            let text: [u8; 22] = encode(&short);
+            prop_assert_eq!(decode::<16>(&text), Some(short));
+        }
+
+        #[test]
+        fn one_text_for_one_value(text in "[A-Za-z0-9_-]{22}") {
+            if let Some(bytes) = decode::<16>(text.as_bytes()) {
+                let again: [u8; 22] = encode(&bytes);
+                prop_assert_eq!(&again[..], text.as_bytes());
+            }
+        }
+    }
+}

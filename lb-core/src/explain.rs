@@ -1,6 +1,7 @@
 //! `decide` with a recorder.
 
-use crate::decide::{Cursors, Verdict, decide};
+use crate::cursors::Cursors;
+use crate::decide::{Verdict, decide};
 use crate::live::Table;
 use crate::view::{Fields, RequestView};
 use std::fmt;

@@ -5,9 +5,15 @@
 //! lists are written alike; the first part is a [`Purpose`]. The output is read as a little-endian number.
 //! `tests/vectors.rs` pins both the bare function and what we make of it.
 
+use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher24};
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hasher as _;
+use std::hash::{BuildHasherDefault, Hasher as _};
+
+/// A map inside a snapshot. Its keys come from the spec only, so nobody can make it degenerate; hashing without
+/// randomness of the process keeps the core free of any.
+pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<SipHasher13>>;
 
 /// A 128-bit key. It is never printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,6 +23,10 @@ impl SecretKey {
     /// Takes the bytes as they are.
     pub fn new(bytes: [u8; 16]) -> SecretKey {
         SecretKey(bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 
     /// Reads 32 hexadecimal digits.
@@ -104,6 +114,15 @@ pub fn mix(mut bits: u64) -> u64 {
 /// The content hash of a snapshot: BLAKE3 over the spec in a written-out form.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentHash(pub [u8; 32]);
+
+impl ContentHash {
+    /// Its first eight bytes: enough to tell the snapshots of one process apart.
+    pub fn stamp(&self) -> u64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0[..8]);
+        u64::from_be_bytes(first)
+    }
+}
 
 impl fmt::Display for ContentHash {
     /// The first 16 hexadecimal digits, enough to tell two apart.

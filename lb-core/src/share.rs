@@ -75,10 +75,11 @@ impl FromStr for Share {
         if !digits(whole, 3) || !digits(decimals, 2) {
             return Err(ShareError);
         }
-        let whole: u16 = whole.parse().map_err(|_| ShareError)?;
+        let whole: u32 = whole.parse().map_err(|_| ShareError)?;
         let scale = if decimals.len() == 1 { 10 } else { 1 };
-        let decimals: u16 = decimals.parse().map_err(|_| ShareError)?;
-        Share::from_hundredths(whole * 100 + decimals * scale).ok_or(ShareError)
+        let decimals: u32 = decimals.parse().map_err(|_| ShareError)?;
+        let hundredths = u16::try_from(whole * 100 + decimals * scale).map_err(|_| ShareError)?;
+        Share::from_hundredths(hundredths).ok_or(ShareError)
     }
 }
 

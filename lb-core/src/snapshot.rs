@@ -5,6 +5,7 @@ use crate::choose::Canary;
 use crate::defaults;
 use crate::find::{Conditions, Finder};
 use crate::hash::ContentHash;
+use crate::jar::CookieNames;
 use crate::live::Identity;
 use crate::pick::Pool;
 use crate::session::Keys;
@@ -229,6 +230,8 @@ pub struct Split {
     pub(crate) canary: Option<Canary>,
     /// Whether our session cookie is set where it is missing.
     pub(crate) sets_session: bool,
+    /// The cookies of ours that its requests may carry.
+    pub(crate) cookie_names: CookieNames,
 }
 
 /// One way that a route's requests may go.

@@ -45,6 +45,80 @@ pub enum Step {
     Index(usize),
 }
 
+/// Problems at most; when there are more the last one says so.
+pub const PROBLEMS_MAX: usize = 1_000;
+
+/// Collects problems.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    list: Vec<Problem>,
+    /// Beyond the bound.
+    untold: usize,
+    errors: usize,
+}
+
+impl Problems {
+    /// Adds an error; what it returns can be told more about.
+    pub(crate) fn error(&mut self, code: &'static str, place: &Place, message: String) -> Told<'_> {
+        self.add(code, Severity::Error, place, message)
+    }
+
+    /// Adds a warning; what it returns can be told more about.
+    pub(crate) fn warning(&mut self, code: &'static str, place: &Place, message: String) -> Told<'_> {
+        self.add(code, Severity::Warning, place, message)
+    }
+
+    fn add(&mut self, code: &'static str, severity: Severity, place: &Place, message: String) -> Told<'_> {
+        self.errors += usize::from(severity == Severity::Error);
+        if self.list.len() >= PROBLEMS_MAX {
+            self.untold += 1;
+            return Told(None);
+        }
+        let place = place.clone();
+        self.list.push(Problem { code, severity, place, message, expected: String::new(), meant: None });
+        Told(self.list.last_mut())
+    }
+
+    /// Whether there are so many that searching for what was meant is no longer worth the time.
+    pub(crate) fn are_many(&self) -> bool {
+        self.list.len() > PROBLEMS_MAX / 10
+    }
+
+    /// All problems, and whether one of them is an error.
+    pub(crate) fn finish(mut self) -> (Vec<Problem>, bool) {
+        if self.untold > 0
+            && let Some(last) = self.list.last_mut()
+        {
+            let more = format!("{} (and {} further problems that are not listed)", last.message, self.untold);
+            last.message = more;
+        }
+        (self.list, self.errors > 0)
+    }
+}
+
+/// A problem that was added, to be told more about.
+pub(crate) struct Told<'a>(Option<&'a mut Problem>);
+
+impl Told<'_> {
+    /// What was expected.
+    pub(crate) fn expected(self, expected: impl Into<String>) -> Self {
+        if let Some(problem) = self.0 {
+            problem.expected = expected.into();
+            return Told(Some(problem));
+        }
+        self
+    }
+
+    /// What was probably meant.
+    pub(crate) fn meant(self, meant: Option<&str>) -> Self {
+        if let Some(problem) = self.0 {
+            problem.meant = meant.map(str::to_owned);
+            return Told(Some(problem));
+        }
+        self
+    }
+}
+
 impl Place {
     /// The whole spec.
     pub fn root() -> Place {

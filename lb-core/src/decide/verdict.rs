@@ -1,0 +1,134 @@
+//! What deciding says, and why.
+
+use super::Decision;
+use crate::snapshot::RouteIndex;
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict {
+    /// To a server.
+    Forward(Decision),
+    /// Nowhere: its route answers itself, with a redirect or a fixed reply.
+    Answer(RouteIndex),
+    /// Nowhere: it is refused.
+    Refuse(Refusal),
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: RefusalReason,
+    /// The route that was found, if one was.
+    pub route: Option<RouteIndex>,
+}
+
+/// Reasons to refuse a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalReason {
+    /// No route matches: 404.
+    NoRoute,
+    /// The path has a dot segment, a backslash or NUL, or does not begin with a slash: 400.
+    BadPath,
+    /// The path has an encoded slash and its route refuses them: 400.
+    EncodedSlash,
+    /// The path is longer than [`PATH_LEN_MAX`](crate::defaults::PATH_LEN_MAX): 414.
+    PathTooLong,
+    /// No server can serve: 503.
+    NoServer,
+    /// The session's arm cannot serve, and no other may: 503.
+    ArmDown,
+}
+
+impl RefusalReason {
+    /// All of them.
+    pub const ALL: [RefusalReason; 6] = [
+        RefusalReason::NoRoute,
+        RefusalReason::BadPath,
+        RefusalReason::EncodedSlash,
+        RefusalReason::PathTooLong,
+        RefusalReason::NoServer,
+        RefusalReason::ArmDown,
+    ];
+
+    /// The status to answer with.
+    pub fn status(self) -> u16 {
+        match self {
+            RefusalReason::NoRoute => 404,
+            RefusalReason::BadPath | RefusalReason::EncodedSlash => 400,
+            RefusalReason::PathTooLong => 414,
+            RefusalReason::NoServer | RefusalReason::ArmDown => 503,
+        }
+    }
+
+    /// The stable word for logs, metrics and the `x-lb-reason` header.
+    pub fn word(self) -> &'static str {
+        match self {
+            RefusalReason::NoRoute => "no_route",
+            RefusalReason::BadPath => "bad_path",
+            RefusalReason::EncodedSlash => "encoded_slash",
+            RefusalReason::PathTooLong => "path_too_long",
+            RefusalReason::NoServer => "no_server",
+            RefusalReason::ArmDown => "arm_down",
+        }
+    }
+}
+
+impl Refusal {
+    /// The status to answer with.
+    pub fn status(&self) -> u16 {
+        self.reason.status()
+    }
+
+    /// The stable word for logs, metrics and the `x-lb-reason` header.
+    pub fn word(&self) -> &'static str {
+        self.reason.word()
+    }
+}
+
+/// Why this arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ArmReason {
+    /// The route has no other.
+    Only,
+    /// The session's bucket against the share.
+    Share,
+    /// The session's mark.
+    Mark,
+    /// The testers' word.
+    Forced,
+}
+
+impl ArmReason {
+    /// The word for it in logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            ArmReason::Only => "only",
+            ArmReason::Share => "share",
+            ArmReason::Mark => "mark",
+            ArmReason::Forced => "forced",
+        }
+    }
+}
+
+/// Why this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PickReason {
+    /// The session's sticky cookie names it.
+    Sticky,
+    /// The sticky cookie names a server that cannot serve: this is the session's next home.
+    Moved,
+    /// The backend's policy.
+    Policy,
+}
+
+impl PickReason {
+    /// The word for it in logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            PickReason::Sticky => "sticky",
+            PickReason::Moved => "moved",
+            PickReason::Policy => "policy",
+        }
+    }
+}
