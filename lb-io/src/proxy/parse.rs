@@ -26,7 +26,7 @@ const REQUEST_ID_BYTES: usize = 128;
 const STRIPPED_COOKIES: usize = 8;
 
 /// What a task keeps from exchange to exchange, so that none of them allocates.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
     /// The request head for the server.
     pub request: Vec<u8>,
@@ -38,15 +38,26 @@ pub struct Memory {
     pub line: Line,
 }
 
+/// Bytes for which a task's vectors have room from the start.
+const USUAL_BYTES: usize = 1 << 10;
+
 /// Bytes of each vector that a task's memory keeps between exchanges.
 const KEPT_BYTES: usize = 8 << 10;
+
+impl Default for Memory {
+    /// With room for what is usual.
+    fn default() -> Self {
+        let room = || Vec::with_capacity(USUAL_BYTES);
+        Self { request: room(), response: room(), cookies: room(), line: Line::default() }
+    }
+}
 
 impl Memory {
     /// Gives back what an unusually large exchange took.
     pub fn shrink(&mut self) {
         for bytes in [&mut self.request, &mut self.response, &mut self.cookies] {
             if bytes.capacity() > KEPT_BYTES {
-                *bytes = Vec::new();
+                *bytes = Vec::with_capacity(USUAL_BYTES);
             }
         }
     }

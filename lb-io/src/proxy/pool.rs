@@ -14,6 +14,9 @@ use crate::driver::ConnKey;
 /// Idle connections that a worker keeps per server. One more closes the one that is given back.
 pub const IDLE_PER_SERVER: usize = 1024;
 
+/// Idle connections per server for which there is room from the start.
+const EXPECTED_IDLE: usize = 8;
+
 /// An exchange that cannot be repeated takes only connections idle for less than this: an older one may
 /// be about to be closed by its server.
 pub const FRESH_ENOUGH: Duration = Duration::from_secs(1);
@@ -62,7 +65,7 @@ impl Pools {
             .map(|live| {
                 let key = Arc::as_ptr(live).addr();
                 let place = before.get(&key).or(self.by_live.get(&key)).copied().unwrap_or_else(|| {
-                    let pool = Some(Pool { live: Arc::clone(live), idle: Vec::new() });
+                    let pool = Some(Pool { live: Arc::clone(live), idle: Vec::with_capacity(EXPECTED_IDLE) });
                     match vacant.pop() {
                         Some(place) => {
                             self.pools[place as usize] = pool;

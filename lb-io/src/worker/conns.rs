@@ -103,6 +103,11 @@ pub struct Conns {
 }
 
 impl Conns {
+    /// An empty table with room for so many.
+    pub fn with_room(conns: usize) -> Self {
+        Self { slots: Vec::with_capacity(conns), open: 0 }
+    }
+
     fn get(&mut self, conn: ConnKey) -> &mut Slot {
         self.try_get(conn).expect("a connection is used only by its owner, while it is open")
     }

@@ -25,7 +25,7 @@ use self::randomness::Randomness;
 use self::tasks::{TaskIndex, Tasks};
 use self::timers::Timers;
 use crate::counters::Counters;
-use crate::driver::{ConnKey, Driver, Event, ListenerKey, Socket};
+use crate::driver::{ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Socket};
 use crate::log::LogBuffer;
 use crate::proxy::exchange;
 use crate::proxy::pool::Pools;
@@ -41,6 +41,9 @@ const ACCEPT_GRACE: Duration = Duration::from_millis(50);
 
 /// How long after accepting was paused it is tried again, even if nothing was closed meanwhile.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
+
+/// Connections for which a worker has room from the start.
+const USUAL_CONNS: usize = 128;
 
 /// Bounds of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +141,7 @@ impl Worker {
         let now = driver.now();
         Rc::new(Self {
             driver,
-            conns: RefCell::default(),
+            conns: RefCell::new(Conns::with_room(USUAL_CONNS)),
             timers: RefCell::default(),
             buffers: RefCell::new(BufferPool::new(limits.buffer_bytes)),
             tasks: Tasks::default(),
@@ -162,7 +165,7 @@ impl Worker {
             starved: RefCell::default(),
             pipes: RefCell::default(),
             woken: Cell::new(false),
-            events: RefCell::default(),
+            events: RefCell::new(Vec::with_capacity(MAX_EVENTS)),
             expired: RefCell::default(),
         })
     }
@@ -207,7 +210,8 @@ impl Worker {
             return;
         }
         self.draining_since.set(Some(self.driver.now()));
-        for (conn, owner) in self.conns.borrow().all() {
+        let all = self.conns.borrow().all();
+        for (conn, owner) in all {
             if owner == Owner::IdleDownstream && self.slot(conn, |slot| slot.served > 0) {
                 self.close_downstream(conn, false);
             }
@@ -235,7 +239,8 @@ impl Worker {
             self.driver.unlisten(listener.key);
         }
         self.tasks.clear();
-        for (conn, _) in self.conns.borrow().all() {
+        let all = self.conns.borrow().all();
+        for (conn, _) in all {
             self.close(conn, true);
         }
         self.counters.active.set(0);
@@ -459,8 +464,8 @@ impl Worker {
             for listener in self.listeners.borrow_mut().drain(..) {
                 self.driver.unlisten(listener.key);
             }
-            let idle = self.conns.borrow().all();
-            for (conn, owner) in idle {
+            let all = self.conns.borrow().all();
+            for (conn, owner) in all {
                 if owner == Owner::IdleDownstream {
                     self.close_downstream(conn, false);
                 }
