@@ -320,7 +320,20 @@ struct Setup {
     mailbox: Arc<Mailbox>,
 }
 
+/// Ends the process when a worker panics: a listener's sockets whose worker is gone would swallow their
+/// share of the connections.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 fn run(setup: Setup, started: &mpsc::Sender<io::Result<Started>>) {
+    let _abort = AbortOnPanic;
     let mailbox = setup.mailbox;
     // A driver is made on the thread that uses it: io_uring insists.
     let selected = match probe::select(setup.choice) {

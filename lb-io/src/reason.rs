@@ -23,8 +23,6 @@ pub const HEAD_TIMEOUT: Reason = reason(408, "request_head_timeout");
 pub const BODY_TIMEOUT: Reason = reason(408, "request_body_timeout");
 /// The request body is larger than the route allows.
 pub const BODY_TOO_LARGE: Reason = reason(413, "body_too_large");
-/// The request body's framing is wrong.
-pub const BODY_MALFORMED: Reason = reason(400, "bad_chunked_body");
 /// No connection to the server came about.
 pub const CONNECT_FAILED: Reason = reason(502, "connect_failed");
 /// No connection to the server came about in time.
@@ -33,8 +31,6 @@ pub const CONNECT_TIMEOUT: Reason = reason(502, "connect_timeout");
 pub const SERVER_CLOSED: Reason = reason(502, "server_closed");
 /// The server broke off within its response.
 pub const RESPONSE_CUT: Reason = reason(502, "response_cut");
-/// The server's response body has wrong framing.
-pub const RESPONSE_MALFORMED: Reason = reason(502, "bad_response_body");
 /// The server's response head is larger than we read.
 pub const RESPONSE_HEAD_TOO_LARGE: Reason = reason(502, "response_head_too_large");
 /// The server sent more interim responses than we pass on.

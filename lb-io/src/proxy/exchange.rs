@@ -68,7 +68,7 @@ async fn serve(worker: &Rc<Worker>, task: TaskIndex, down: ConnKey, memory: &mut
         worker.slot(down, |slot| slot.served += 1);
         match Exchange::begin(worker, task, down, memory, &plan).run(plan).await {
             After::NextRequest => {}
-            After::Close => return close_gently(worker, down).await,
+            After::Close { more_may_come } => return close_gently(worker, down, more_may_come).await,
             After::Reset => return worker.close_downstream(down, true),
         }
     }
@@ -79,8 +79,9 @@ async fn serve(worker: &Rc<Worker>, task: TaskIndex, down: ConnKey, memory: &mut
 enum After {
     /// It can take another request.
     NextRequest,
-    /// It ends in order.
-    Close,
+    /// It ends in order. The client may still be sending: the rest of a body that nobody wants, or requests
+    /// behind this one.
+    Close { more_may_come: bool },
     /// It is broken off, because an orderly end would pass for the end of the response, or nobody reads.
     Reset,
 }
@@ -116,9 +117,9 @@ fn park(worker: &Worker, down: ConnKey) {
 
 /// Ends our side and drops what the client still sends, within bounds: closing at once would make the
 /// kernel send a reset, which can destroy the response on its way.
-async fn close_gently(worker: &Worker, down: ConnKey) {
+async fn close_gently(worker: &Worker, down: ConnKey, more_may_come: bool) {
     let mut dropped = 0;
-    if worker.has_unread(down) || worker.is_readable(down) || worker.has_unsent(down) {
+    if more_may_come || worker.has_unread(down) || worker.is_readable(down) || worker.has_unsent(down) {
         let mut ended = false;
         worker.set_deadline(down, worker.now() + LINGER);
         loop {
@@ -217,6 +218,7 @@ impl<'a> Exchange<'a> {
 
     /// Brings the exchange to its end.
     async fn run(mut self, plan: Plan) -> After {
+        let is_last = !plan.keep_alive && !self.worker.is_draining();
         let reason = match plan.course {
             Course::Refuse(reason) => Some(reason),
             Course::Answer { status } => {
@@ -244,7 +246,7 @@ impl<'a> Exchange<'a> {
                 After::Reset
             }
             _ if self.keep_alive => After::NextRequest,
-            _ => After::Close,
+            _ => After::Close { more_may_come: !(is_last && (self.upload.is_empty() || self.upload.done)) },
         }
     }
 
@@ -279,21 +281,19 @@ impl<'a> Exchange<'a> {
                 Attempt::Failed { reason, repeatable } => (reason, repeatable),
             };
             let place = self.attempts as usize - 1;
-            if !repeatable
-                || self.attempts > retries
-                || place + 1 >= TRIED_SERVERS
-                || worker.is_hung_up(self.down)
-            {
+            // Of a request of which nothing was sent, further attempts at other servers repeat nothing: they
+            // do not count against the retries, but they are on the budget.
+            let nothing_sent = !self.upload.begun;
+            let allowed = self.attempts <= retries || (nothing_sent && retries > 0);
+            if !repeatable || !allowed || place + 1 >= TRIED_SERVERS || worker.is_hung_up(self.down) {
                 return Some(reason);
             }
-            // A first retry with nothing sent costs servers nothing; all others are on the budget.
-            let free = self.attempts == 1 && !self.upload.begun;
+            let free = self.attempts == 1 && nothing_sent;
             if !free && !worker.retry_budget.borrow_mut().retry() {
                 return Some(reason);
             }
             tried[place] = decision.server();
             self.upload.begin_again();
-            worker.counters.retries.add(1);
             let current = Rc::clone(self.current.as_ref()?);
             let random = worker.randomness.borrow_mut().draw();
             let next = decision.again(
@@ -303,12 +303,13 @@ impl<'a> Exchange<'a> {
                 worker.now(),
                 random,
             );
+            // A server once more only where it was our pooled connection that was closed under us.
+            let again = |next: &Decision| tried[..self.attempts as usize].contains(&next.server());
             match next {
-                Some(next) => decision = next,
-                // The only server, whose pooled connection was closed under us, gets a new connection.
-                None if connected == Some(true) => {}
-                None => return Some(reason),
+                Some(next) if !again(&next) || connected == Some(true) => decision = next,
+                _ => return Some(reason),
             }
+            worker.counters.retries.add(1);
         }
     }
 

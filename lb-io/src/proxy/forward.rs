@@ -15,8 +15,8 @@ use crate::http1::response::{self, FieldStorage, ResponseHead};
 use crate::http1::rewrite::{self, ResponseRewrite};
 use crate::http1::{Framing, Version, scan};
 use crate::reason::{
-    BODY_MALFORMED, BODY_TIMEOUT, BODY_TOO_LARGE, CLIENT_LEFT, CLIENT_STALLED, RESPONSE_CUT,
-    RESPONSE_HEAD_TOO_LARGE, RESPONSE_MALFORMED, RESPONSE_TIMEOUT, Reason, SERVER_CLOSED, TOO_MANY_INTERIM,
+    BODY_TIMEOUT, BODY_TOO_LARGE, CLIENT_LEFT, CLIENT_STALLED, RESPONSE_CUT, RESPONSE_HEAD_TOO_LARGE,
+    RESPONSE_TIMEOUT, Reason, SERVER_CLOSED, TOO_MANY_INTERIM,
 };
 use crate::worker::buffers::RECEIVE_BYTES;
 use crate::worker::conns::Fill;
@@ -146,7 +146,9 @@ impl Exchange<'_> {
                 progress.upload_broken = true;
                 None
             }
-            Pumped::Malformed(_) => Some(Attempt::Client(BODY_MALFORMED)),
+            Pumped::Malformed(error) => {
+                Some(Attempt::Client(Reason { status: error.status(), word: error.word() }))
+            }
             Pumped::TooLarge => Some(Attempt::Client(BODY_TOO_LARGE)),
         }
     }
@@ -190,7 +192,8 @@ impl Exchange<'_> {
             Pumped::SourceBlocked | Pumped::SinkBlocked => None,
             Pumped::SinkBroken(_) => Some(Attempt::Client(CLIENT_LEFT)),
             Pumped::SourceEnded | Pumped::SourceBroken(_) => Some(Attempt::Cut(RESPONSE_CUT)),
-            Pumped::Malformed(_) | Pumped::TooLarge => Some(Attempt::Cut(RESPONSE_MALFORMED)),
+            Pumped::Malformed(error) => Some(Attempt::Cut(Reason { status: 502, word: error.word() })),
+            Pumped::TooLarge => unreachable!("responses have no limit"),
         }
     }
 
