@@ -224,9 +224,7 @@ impl Reloader {
             compare(&self.config, &plan.config, &mut loaded.report);
         }
         if self.shared.is_draining() {
-            loaded
-                .report
-                .add(Diagnostic::error(codes::NEEDS_RESTART, "we are draining: nothing new is taken up"));
+            loaded.report.add(Diagnostic::error(codes::DRAINING, "we are draining: nothing new is taken up"));
         }
         let report = loaded.report;
         let Some(plan) = loaded.plan.filter(|_| !report.failed()) else {

@@ -27,12 +27,10 @@ pub const UNRESOLVED: &str = "LB060";
 pub const BAD_KEY_LINE: &str = "LB061";
 /// The secret file lacks a key.
 pub const NO_KEY: &str = "LB062";
-/// One cookie name for two sticky backends that one browser can reach.
-pub const SHARED_COOKIE: &str = "LB063";
 /// A listener that differs from the running one.
-pub const LISTENER_CHANGED: &str = "LB064";
-/// A setting that only a restart applies.
-pub const NEEDS_RESTART: &str = "LB164";
+pub const LISTENER_CHANGED: &str = "LB063";
+/// A reload was asked for while draining.
+pub const DRAINING: &str = "LB064";
 /// The keys are this node's own, so nodes disagree.
 pub const OWN_KEYS: &str = "LB150";
 /// The keys are made anew at every start.
@@ -43,3 +41,12 @@ pub const NOTHING_INCLUDED: &str = "LB152";
 pub const UNRESOLVED_HERE: &str = "LB153";
 /// The secret file can be read by everyone.
 pub const OPEN_KEYS: &str = "LB154";
+/// A setting that only a restart applies.
+pub const NEEDS_RESTART: &str = "LB155";
+
+/// The core's: a route has no backend, no redirect and no reply.
+pub(super) const CORE_NO_TARGET: &str = "LB010";
+/// The core's: a route is never reached, a backend never used, two marks meet. All count on routes that are whole.
+pub(super) const CORE_ABOUT_ALL_ROUTES: [&str; 3] = ["LB104", "LB105", "LB107"];
+/// The core's: a key is needed and not given.
+pub(super) const CORE_SECRET: &str = "LB021";

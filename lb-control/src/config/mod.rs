@@ -1,7 +1,7 @@
 //! The config file: TOML with places, turned into what the core compiles.
 //!
 //! ```text
-//! gather (files → one tree) → read (tree → settings and spec) → secrets → resolve → compile → check cookies
+//! gather (files → one tree) → read (tree → settings and spec) → secrets → resolve → compile
 //! ```
 //!
 //! Every step reports all that it finds; none stops at the first mistake. What follows from a mistake that is
@@ -10,7 +10,6 @@
 pub mod address;
 mod backend;
 pub mod codes;
-mod cookies;
 mod gather;
 mod place;
 pub mod reader;
@@ -275,14 +274,23 @@ impl Document {
             Ok(Compiled { snapshot, warnings }) => (Some(snapshot), warnings),
             Err(problems) => (None, problems),
         };
+        let is_error = |problem: &&lb_core::Problem| problem.severity == lb_core::Severity::Error;
+        let incomplete = report.failed() || problems.iter().any(|problem| is_error(&problem));
         for problem in &problems {
+            let follows = match problem.code {
+                code if codes::CORE_ABOUT_ALL_ROUTES.contains(&code) => incomplete,
+                // Why there is no key has been said where it was looked for.
+                codes::CORE_SECRET => report.has(codes::NO_KEY) || report.has(codes::UNREADABLE),
+                // A target is written, but could not be read.
+                codes::CORE_NO_TARGET => {
+                    place::has_any(problem, &self.tree, &["backend", "redirect", "reply"])
+                }
+                _ => false,
+            };
             let diagnostic = place::diagnostic(problem, &self.tree);
-            if !diagnostic.span.is_some_and(|span| self.broken.contains(&span)) {
+            if !follows && !diagnostic.span.is_some_and(|span| self.broken.contains(&span)) {
                 report.add(diagnostic);
             }
-        }
-        for finding in cookies::shared(&self.config.spec, &self.tree) {
-            report.add(finding);
         }
         if snapshot.is_none() && !report.failed() {
             // The core refuses without a reason that has a place of its own: never stay silent about it.

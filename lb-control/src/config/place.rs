@@ -15,9 +15,28 @@ pub(super) fn diagnostic(problem: &Problem, root: &Table) -> Diagnostic {
     }
     let expected = problem.expected.trim();
     let expected = expected.strip_prefix("expected ").unwrap_or(expected);
-    diagnostic.expected = (!expected.is_empty()).then(|| expected.to_owned());
     diagnostic.meant = problem.meant.clone();
+    let says_more = !expected.is_empty()
+        && diagnostic.meant.as_ref().is_none_or(|meant| expected.trim_matches('`') != meant);
+    diagnostic.expected = says_more.then(|| expected.to_owned());
     diagnostic
+}
+
+/// Whether the table that a problem is about has one of these keys.
+pub(super) fn has_any(problem: &Problem, root: &Table, keys: &[&str]) -> bool {
+    let steps = &problem.place.steps;
+    let table = |count: usize| -> Option<&Table> {
+        let first = match steps.first()? {
+            Step::Field(name) => root.get(name)?,
+            Step::Index(_) => return None,
+        };
+        match &steps[1..count].iter().try_fold(first, inner)?.value {
+            Value::Table(table) => Some(table),
+            _ => None,
+        }
+    };
+    let innermost = (1..=steps.len()).rev().find_map(table);
+    innermost.is_some_and(|table| keys.iter().any(|key| table.get(key).is_some()))
 }
 
 /// The span that a place names: of its value if it is written, else of the nearest table around it.

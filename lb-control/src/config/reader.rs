@@ -71,15 +71,18 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let meant = nearest(key, shape.keys.iter().copied());
-            if let Some(meant) = meant {
-                self.mistyped.insert((span, meant));
-            }
-            self.report.add(
+            let mut finding =
                 Diagnostic::error(codes::UNKNOWN_KEY, format!("{} has no key `{key}`", shape.what))
                     .at(entry.key_span)
-                    .meant(meant)
-                    .expected(format!("one of {}", shape.keys.join(", "))),
-            );
+                    .meant(meant);
+            match meant {
+                Some(meant) => {
+                    self.mistyped.insert((span, meant));
+                    self.broken.insert(span);
+                }
+                None => finding = finding.expected(format!("one of {}", shape.keys.join(", "))),
+            }
+            self.report.add(finding);
         }
         Scope { table, span, shape }
     }
@@ -334,7 +337,7 @@ impl<'a> Reader<'a> {
             Value::Table(_) => std::slice::from_ref(node),
             Value::Array(items) => items.as_slice(),
             _ => {
-                self.wrong_type(node, key, "tables");
+                self.wrong_type(node, key, "an array of tables");
                 return Vec::new();
             }
         };
@@ -342,7 +345,10 @@ impl<'a> Reader<'a> {
         for item in items {
             match &item.value {
                 Value::Table(table) => scopes.push(self.enter(table, item.span, shape)),
-                _ => self.wrong_type(item, key, "a table"),
+                _ => {
+                    self.broken.insert(node.span);
+                    self.wrong_type(item, key, "a table");
+                }
             }
         }
         scopes

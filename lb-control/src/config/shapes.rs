@@ -56,19 +56,19 @@ pub(super) const TIMEOUTS: Shape = Shape {
 };
 
 pub(super) const LISTENER_TIMEOUTS: Shape = Shape {
-    what: "a listener's timeouts",
+    what: "the timeouts table of a listener",
     keys: &["request_head", "idle_down"],
     later: &["request_body", "tls_handshake"],
 };
 
 pub(super) const ROUTE_TIMEOUTS: Shape = Shape {
-    what: "a route's timeouts",
+    what: "the timeouts table of a route",
     keys: &["connect", "response", "tunnel_idle"],
     later: &["request_body", "queue", "total"],
 };
 
 pub(super) const BACKEND_TIMEOUTS: Shape = Shape {
-    what: "a backend's timeouts",
+    what: "the timeouts table of a backend",
     keys: &["connect", "response", "idle_up", "tunnel_idle"],
     later: &["queue", "tls_handshake", "total"],
 };
@@ -76,8 +76,11 @@ pub(super) const BACKEND_TIMEOUTS: Shape = Shape {
 pub(super) const RETRY: Shape =
     Shape { what: "[retry]", keys: &["retries", "budget"], later: &["on", "hedge", "backoff"] };
 
-pub(super) const OWN_RETRY: Shape =
-    Shape { what: "a route's or backend's retry", keys: &["retries"], later: &["on", "hedge", "backoff"] };
+pub(super) const OWN_RETRY: Shape = Shape {
+    what: "the retry table of a route or backend",
+    keys: &["retries"],
+    later: &["on", "hedge", "backoff"],
+};
 
 pub(super) const DEFAULTS: Shape =
     Shape { what: "[defaults]", keys: &["listener", "route", "backend", "server"], later: &[] };
@@ -185,7 +188,7 @@ pub(super) const CANARY: Shape = Shape {
 };
 
 pub(super) const HEADER_EDITS: Shape =
-    Shape { what: "header edits", keys: &["set", "remove"], later: &["add"] };
+    Shape { what: "a table of header edits", keys: &["set", "remove"], later: &["add"] };
 
 pub(super) const REDIRECT: Shape =
     Shape { what: "a redirect", keys: &["status", "location", "scheme", "host", "path"], later: &[] };

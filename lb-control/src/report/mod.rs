@@ -152,6 +152,11 @@ impl Report {
         self.errors() > 0
     }
 
+    /// Whether something with this code was found.
+    pub fn has(&self, code: &str) -> bool {
+        self.diagnostics.iter().any(|diagnostic| diagnostic.code == code)
+    }
+
     fn count(&self, severity: Severity) -> usize {
         self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()
     }

@@ -1,0 +1,75 @@
+//! Workers that move no bytes and remember what they were told.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lb_control::admin::AdminSocket;
+use lb_control::admin::client::get;
+use lb_control::config::{Loaded, Origin, Purpose, load_blocking};
+use lb_control::{Control, Reading, Setup, Workers};
+use lb_core::Table;
+
+#[derive(Default)]
+pub struct Remembering {
+    pub published: Mutex<Vec<Arc<Table>>>,
+    pub reading: Mutex<Reading>,
+    pub drained: Mutex<Option<Duration>>,
+}
+
+impl Workers for Remembering {
+    fn publish(&self, table: Arc<Table>) {
+        self.published.lock().expect("not poisoned").push(table);
+    }
+
+    fn read(&self) -> Reading {
+        self.reading.lock().expect("not poisoned").clone()
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn drain(&self, deadline: Duration) {
+        *self.drained.lock().expect("not poisoned") = Some(deadline);
+    }
+
+    fn finished(&self) -> bool {
+        self.drained.lock().expect("not poisoned").is_some()
+    }
+}
+
+/// A control thread over remembering workers.
+pub struct Running {
+    pub control: Control,
+    pub workers: Arc<Remembering>,
+}
+
+impl Running {
+    /// Starts with a file, which must be good.
+    #[track_caller]
+    pub fn start(file: &Path) -> Running {
+        let origin = Origin::File(file.to_owned());
+        let Loaded { report, plan } = load_blocking(&origin, Purpose::Run, None).expect("a runtime");
+        let plan = plan.unwrap_or_else(|| panic!("{}", report.text("")));
+        let workers = Arc::new(Remembering::default());
+        let admin = plan.config.admin.as_ref().map(|address| AdminSocket::bind(address).expect("free"));
+        let setup = Setup {
+            origin,
+            config: plan.config,
+            carried: plan.carried,
+            table: Arc::new(Table::new(plan.snapshot, None)),
+            workers: Arc::clone(&workers) as Arc<_>,
+            admin,
+        };
+        Running { control: Control::start(setup).expect("a thread"), workers }
+    }
+
+    /// Asks the admin listener.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> (u16, String) {
+        let address = self.control.admin_address().expect("an admin listener").to_string();
+        get(&address, target).unwrap_or_else(|why| panic!("{why}"))
+    }
+}
