@@ -2,16 +2,16 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use lb_control::config::Origin;
+use lb_control::config::{Origin, Purpose, load_blocking};
 use lb_control::demo::{NAMES, Origins, SHARE_PERCENT};
 
 use crate::Ending;
 use crate::cli::{DemoArguments, Format};
 use crate::output::{complain, print};
-use crate::run::{Service, load};
+use crate::run::Service;
 
 pub(crate) fn demo(arguments: &DemoArguments, format: Format) -> Ending {
-    match begin(arguments, format) {
+    match begin(arguments) {
         Ok((service, _origins)) => {
             print(&match format {
                 Format::Json => service.ready_line(format),
@@ -26,14 +26,16 @@ pub(crate) fn demo(arguments: &DemoArguments, format: Format) -> Ending {
     }
 }
 
-fn begin(arguments: &DemoArguments, format: Format) -> Result<(Service, Origins), String> {
+fn begin(arguments: &DemoArguments) -> Result<(Service, Origins), String> {
     is_free(arguments.listen, "--listen")?;
     is_free(arguments.admin, "--admin")?;
     let origins = Origins::start().map_err(|error| format!("the demo's servers cannot start: {error}"))?;
     let text = origins.config(&arguments.listen.to_string(), &arguments.admin.to_string());
     let origin = Origin::Text { name: "demo.toml".to_owned(), text };
-    let (plan, origin) =
-        load(origin, format).map_err(|()| "the demo's configuration is broken".to_owned())?;
+    let loaded =
+        load_blocking(&origin, Purpose::Run, None).map_err(|error| format!("no runtime: {error}"))?;
+    // That its keys last only as long as it runs is no news for a demo.
+    let plan = loaded.plan.ok_or_else(|| loaded.report.text("The demo cannot start."))?;
     Ok((Service::start(plan, origin)?, origins))
 }
 

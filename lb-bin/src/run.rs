@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &RunArguments, format: Format) -> Ending {
 }
 
 /// Loads a configuration to be used. What is wrong with it has been told when this fails.
-pub(crate) fn load(origin: Origin, format: Format) -> Result<(Plan, Origin), ()> {
+fn load(origin: Origin, format: Format) -> Result<(Plan, Origin), ()> {
     let loaded = load_blocking(&origin, Purpose::Run, None);
     let Loaded { report, plan } = loaded.map_err(|error| complain(&format!("lb: no runtime: {error}\n")))?;
     match plan {

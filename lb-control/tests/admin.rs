@@ -126,7 +126,14 @@ fn explain_answers_by_what_is_published() {
     let (status, json) = running.get("/explain?url=http://shop.example.com/cart/7&format=json");
     assert_eq!(status, 200);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!(json["listener"], "web");
+    assert_eq!((&json["listener"], &json["verdict"]), (&"web".into(), &"forward".into()));
+    assert_eq!(json["find"]["route"]["name"], "shop");
+    assert_eq!(json["pick"]["servers"].as_array().map(Vec::len), Some(2));
+    assert_eq!(json["limits"]["connect_ms"], 3000);
+    let (_, json) = running.get("/explain?url=http://other.example/&format=json&from=192.0.2.7");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&json["status"], &json["reason"]), (&404.into(), &"no_route".into()));
+    assert_eq!(json["source"], "192.0.2.7");
     for (query, words) in [
         ("", "url="),
         ("url=nowhere", "is not a URL"),

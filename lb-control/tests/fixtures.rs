@@ -94,3 +94,56 @@ fn every_finding_of_bad_files_is_drawn_and_written_as_json() {
         }
     }
 }
+
+/// The look of it, whole: what the documentation promises.
+#[test]
+fn a_report_looks_like_this() {
+    let text = r#"[session]
+secret_file = "tests/config/good/parts/keys"
+
+[[listener]]
+name = "web"
+bind = "127.0.0.1:8080"
+
+[[route]]
+name    = "cart"
+backend = "cart-ec2"
+canary  = { backend = "cart-k8", share = "2%", cookie = "canary", release = "1" }
+
+[[backend]]
+name   = "cart-ec2"
+server = [
+  { name = "a",   address = "10.0.1.10:8000", weight = 10 },
+  { name = "old", address = "10.0.9.1:8000", weight = 10, backup = true },
+]
+
+[[backend]]
+name   = "cart-k8s"
+server = [{ name = "elb", address = "10.0.1.11:80" }]
+"#;
+    let origin = Origin::Text { name: "lb.toml".to_owned(), text: text.to_owned() };
+    let loaded = load_blocking(&origin, Purpose::Check, None).expect("a runtime");
+    let text = loaded.report.text("Nothing was changed.");
+    let lines: Vec<&str> =
+        text.lines().filter(|line| !line.contains("LB154") && !line.contains("chmod")).collect();
+    assert_eq!(lines[0], "error[LB012]: no backend is named `cart-k8`");
+    assert_eq!(lines[1], "   lb.toml:11:23");
+    assert_eq!(
+        lines[2],
+        "11 | canary  = { backend = \"cart-k8\", share = \"2%\", cookie = \"canary\", release = \"1\" }"
+    );
+    assert_eq!(lines[3], "   |                       ^^^^^^^^^ did you mean `cart-k8s`?");
+    assert!(text.contains("warning[LB103]: server `old` has a weight"), "{text}");
+    assert!(text.ends_with("Nothing was changed.\n"), "{text}");
+}
+
+#[test]
+fn files_that_are_no_text_are_refused() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("lb.toml");
+    std::fs::write(&path, b"[engine]\nworkers = \xff\n").expect("write");
+    let loaded = load(&path);
+    assert!(loaded.plan.is_none() && loaded.report.has(codes::UNREADABLE), "{}", loaded.report.text(""));
+    assert!(loaded.report.text("").contains("byte 19 is not UTF-8"), "{}", loaded.report.text(""));
+    assert!(load(dir.path()).report.has(codes::UNREADABLE), "a directory is no file");
+}

@@ -130,10 +130,10 @@ impl Report {
         }
     }
 
-    /// The findings in the order of the texts; those without a place come first.
+    /// The findings in the order of the texts; those without a place come last.
     pub fn diagnostics(&self) -> Vec<&Diagnostic> {
         let mut sorted: Vec<&Diagnostic> = self.diagnostics.iter().collect();
-        sorted.sort_by_key(|diagnostic| diagnostic.span);
+        sorted.sort_by_key(|diagnostic| (diagnostic.span.is_none(), diagnostic.span));
         sorted
     }
 

@@ -1,6 +1,8 @@
 //! `lb explain` and the admin listener's `/explain`: a question put as a request, answered by the same code
 //! that decides requests.
 
+mod json;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -46,12 +48,10 @@ impl Answer {
 
     /// For a program: one object on one line.
     pub fn json(&self) -> String {
-        serde_json::json!({
-            "listener": self.listener,
-            "source": self.source.to_string(),
-            "text": self.text(),
-        })
-        .to_string()
+        let mut object = json::explanation(&self.explanation);
+        object["listener"] = self.listener.clone().into();
+        object["source"] = self.source.to_string().into();
+        object.to_string()
     }
 }
 

@@ -1,0 +1,91 @@
+//! An explanation for programs. Durations are in milliseconds, shares and buckets in hundredths of a percent.
+
+use lb_core::explain::{Choose, Find, Limits, Pick, RouteNote, ServerNote};
+use lb_core::{Explanation, Verdict};
+use serde_json::{Value, json};
+
+/// The whole explanation as one object.
+pub(super) fn explanation(explanation: &Explanation) -> Value {
+    let (verdict, status, reason) = match &explanation.verdict {
+        Verdict::Forward(_) => ("forward", None, None),
+        Verdict::Answer(_) => ("answer", explanation.answer.as_ref().map(|(status, _)| *status), None),
+        Verdict::Refuse(refusal) => ("refuse", Some(refusal.status()), Some(refusal.word())),
+    };
+    json!({
+        "verdict": verdict,
+        "status": status,
+        "reason": reason,
+        "location": explanation.answer.as_ref().and_then(|(_, location)| location.as_ref()),
+        "find": find(&explanation.find),
+        "choose": explanation.choose.as_ref().map(choose),
+        "pick": explanation.pick.as_ref().map(pick),
+        "limits": explanation.limits.as_ref().map(limits),
+    })
+}
+
+fn find(find: &Find) -> Value {
+    let notes = |notes: &[RouteNote]| notes.iter().map(route).collect::<Vec<_>>();
+    json!({
+        "path": find.path,
+        "route": find.route.as_ref().map(route),
+        "beat": notes(&find.beat),
+        "missed": notes(&find.missed),
+    })
+}
+
+fn route(note: &RouteNote) -> Value {
+    json!({ "name": note.name, "conditions": note.words })
+}
+
+fn choose(choose: &Choose) -> Value {
+    json!({
+        "arm": choose.arm,
+        "reason": format!("{:?}", choose.reason).to_lowercase(),
+        "bucket": choose.bucket,
+        "canary": choose.canary.as_ref().map(|buckets| [buckets.start, buckets.end]),
+        "release": choose.release,
+        "fallback": choose.fallback,
+    })
+}
+
+fn pick(pick: &Pick) -> Value {
+    let notes = |notes: &[ServerNote]| notes.iter().map(server).collect::<Vec<_>>();
+    json!({
+        "backend": pick.backend,
+        "policy": pick.policy.word(),
+        "server": pick.server.as_ref().map(server),
+        "reason": pick.reason.map(|reason| format!("{reason:?}").to_lowercase()),
+        "sticky_cookie": pick.sticky_cookie,
+        "last_resort": pick.last_resort,
+        "servers": notes(&pick.servers),
+        "then": notes(&pick.then),
+    })
+}
+
+fn server(note: &ServerNote) -> Value {
+    json!({
+        "backend": note.backend,
+        "name": note.name,
+        "address": note.address.to_string(),
+        "weight": note.weight,
+        "backup": note.backup,
+        "admin": note.admin.word(),
+        "health": note.health,
+        "removed_for_ms": u64::try_from(note.removed_for.as_millis()).unwrap_or(u64::MAX),
+        "in_flight": note.in_flight,
+    })
+}
+
+fn limits(limits: &Limits) -> Value {
+    let milliseconds =
+        |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "connect_ms": milliseconds(limits.connect),
+        "response_ms": milliseconds(limits.response),
+        "retries": limits.retries,
+        "retry_budget_percent": limits.retry_budget_percent,
+        "method": limits.method,
+        "idempotent": limits.idempotent,
+        "max_body": limits.max_body,
+    })
+}
