@@ -91,7 +91,7 @@ impl Context<'_> {
 
     /// Receives up to `limit` bytes.
     pub fn read(&mut self, endpoint: EndpointId, limit: usize) -> Read {
-        let mut buffer = vec![0; limit];
+        let mut buffer = vec![0; self.world.unread(endpoint).clamp(1, limit)];
         match self.world.recv(endpoint, &mut buffer) {
             Ok(Received::Drained(0)) => Read::Pending,
             Ok(Received::Bytes(n) | Received::Drained(n)) => {

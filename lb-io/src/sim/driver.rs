@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::network::Network;
 use super::socket::{SimulatedSocket, What};
-use super::world::{EndpointId, Network, Owner, PIPE_BYTES, State, World};
+use super::world::{EndpointId, Owner, PIPE_BYTES, State, World};
 use crate::driver::{
     Addresses, ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Pipe, Received, Socket, Waker,
 };

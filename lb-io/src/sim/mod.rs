@@ -13,13 +13,16 @@
 mod actor;
 mod driver;
 mod faults;
+mod network;
 mod random;
 mod socket;
+mod stream;
 mod world;
 
 pub use actor::{Actor, Context, Read};
 pub use driver::SimulatedDriver;
 pub use faults::Faults;
+pub use network::{Held, Network};
 pub use random::Random;
 pub use socket::{SimulatedPipe, SimulatedSocket};
-pub use world::{EndpointId, Network};
+pub use world::EndpointId;

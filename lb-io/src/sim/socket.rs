@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::world::{EndpointId, Network};
+use super::network::Network;
+use super::world::EndpointId;
 
 /// A listening or connected socket that no connection key names. Dropping it closes it.
 pub struct SimulatedSocket {

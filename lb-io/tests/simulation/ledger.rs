@@ -1,0 +1,76 @@
+//! What became of every request of a run.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How a request ended for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With a whole response of the server's, every byte of it right.
+    Answered,
+    /// With a whole response that the balancer made.
+    Local(u16),
+    /// The connection ended before or within the response.
+    Closed,
+    /// The client left of its own accord.
+    Left,
+    /// The connection ended behind an earlier exchange that was free to end it.
+    Excused,
+}
+
+#[derive(Debug, Default, Clone)]
+pub struct Record {
+    pub method: &'static str,
+    /// Times a server read its head.
+    pub seen: u32,
+    pub end: Option<End>,
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    pub records: BTreeMap<u64, Record>,
+    pub violations: Vec<String>,
+}
+
+/// The ledger as all peers of a run share it.
+#[derive(Clone, Default)]
+pub struct SharedLedger(Arc<Mutex<Ledger>>);
+
+impl SharedLedger {
+    pub fn open(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn violation(&self, what: String) {
+        self.open().violations.push(what);
+    }
+
+    /// A client begins to send a request.
+    pub fn sent(&self, id: u64, method: &'static str) {
+        self.open().records.insert(id, Record { method, ..Record::default() });
+    }
+
+    /// A server has read a request's head.
+    pub fn seen(&self, id: u64) {
+        let mut ledger = self.open();
+        let Some(record) = ledger.records.get_mut(&id) else {
+            ledger.violations.push(format!("a server saw {id:x}, which nobody sent"));
+            return;
+        };
+        record.seen += 1;
+        // One retry at most, and none where the server may have acted.
+        let allowed = if matches!(record.method, "POST") { 1 } else { 2 };
+        if record.seen > allowed {
+            let what = format!("{} {id:x} reached servers {} times", record.method, record.seen);
+            ledger.violations.push(what);
+        }
+    }
+
+    pub fn end(&self, id: u64, end: End) {
+        let mut ledger = self.open();
+        let before = ledger.records.entry(id).or_default().end.replace(end);
+        if let Some(before) = before {
+            ledger.violations.push(format!("{id:x} ended twice: {before:?}, then {end:?}"));
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! One run: a network, servers, clients and a worker between them, and what must hold in the end.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_core::spec::{Address, BackendSpec, ListenerSpec, Policy, RouteSpec, ServerSpec, TimeoutsSpec};
+use lb_core::{SecretKey, Spec, Table};
+use lb_io::counters::Counters;
+use lb_io::driver::{Driver, Socket};
+use lb_io::sim::{Faults, Network, Random};
+use lb_io::worker::{Limits, Worker};
+
+use super::client::Client;
+use super::ledger::{End, SharedLedger};
+use super::origin::Origin;
+use super::script::Script;
+
+/// Virtual time after which an exchange that has not ended never will: longer than any chain of timeouts.
+const PATIENCE: Duration = Duration::from_secs(3 * 3600);
+/// Virtual time that the engine gets to close what is left when all clients are gone.
+const AFTERWARDS: Duration = Duration::from_secs(200);
+const TURN: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Strict,
+    Wild,
+}
+
+impl Kind {
+    pub fn test_name(self) -> &'static str {
+        match self {
+            Kind::Strict => "every_request_is_answered_when_peers_behave",
+            Kind::Wild => "nothing_is_mixed_or_leaked_whatever_happens",
+        }
+    }
+}
+
+/// What a seed makes of a run.
+struct Scene {
+    random: Random,
+    network: Network,
+    script: Script,
+    ledger: SharedLedger,
+    clients: u64,
+}
+
+impl Scene {
+    fn new(kind: Kind, seed: u64) -> Scene {
+        let mut random = Random::new(seed.wrapping_mul(2).wrapping_add(u64::from(kind == Kind::Wild)));
+        let faults = match kind {
+            Kind::Strict if random.chance(2_000) => Faults::none(),
+            Kind::Strict => Faults::invisible(&mut random),
+            Kind::Wild => Faults::any(&mut random),
+        };
+        let window = random.pick(&[400, 3_000, 16_000, 64_000, 200_000]);
+        let script = Script {
+            seed: random.bits(),
+            wild: kind == Kind::Wild,
+            direct: false,
+            longest: if window < 10_000 { 10_000 } else { 300_000 },
+        };
+        let network = Network::with_window(random.bits(), faults.clone(), window);
+        if std::env::var_os("LB_SIM_TRACE").is_some() {
+            eprintln!("{faults:?}, windows of {window} bytes, {script:?}");
+            network.trace();
+        }
+        let clients = 1 + random.below(6);
+        Scene { random, network, script, ledger: SharedLedger::default(), clients }
+    }
+
+    fn spawn_clients(&mut self, target: SocketAddr) {
+        for index in 0..self.clients {
+            let random = self.random.split();
+            let client = Client::new(index + 1, self.script, self.ledger.clone(), target, random);
+            self.network.spawn(Box::new(client));
+        }
+    }
+
+    fn spawn_origin(&mut self, address: SocketAddr) {
+        let random = self.random.split();
+        self.network.spawn(Box::new(Origin::new(self.script, self.ledger.clone(), address, random)));
+    }
+
+    /// What the peers saw go wrong, and what did not end.
+    fn judge(&self, kind: Kind) -> Vec<String> {
+        let ledger = self.ledger.open();
+        let mut wrong = ledger.violations.clone();
+        for (id, record) in &ledger.records {
+            let fine = match (kind, record.end) {
+                (_, None) => false,
+                (Kind::Strict, Some(end)) => matches!(end, End::Answered | End::Excused),
+                (Kind::Wild, Some(End::Local(status))) => matches!(status, 408 | 502 | 503 | 504),
+                (Kind::Wild, Some(_)) => true,
+            };
+            if !fine {
+                wrong.push(format!(
+                    "{} {id:x} ended as {:?}: {:x?}",
+                    record.method,
+                    record.end,
+                    self.script.plan(*id)
+                ));
+            }
+        }
+        wrong
+    }
+}
+
+/// The clients and one server, without the engine.
+pub fn without_engine(seed: u64) -> Vec<String> {
+    let mut scene = Scene::new(Kind::Strict, seed);
+    let address: SocketAddr = "203.0.113.10:80".parse().expect("an address");
+    scene.script.direct = true;
+    scene.spawn_origin(address);
+    scene.spawn_clients(address);
+    let driver = scene.network.driver();
+    let mut events = Vec::new();
+    while !scene.network.actors_are_done() && scene.network.now() < PATIENCE {
+        if driver.turn(Some(TURN), &mut events).is_err() || !events.is_empty() {
+            return vec![format!("a driver without connections had events: {events:?}")];
+        }
+    }
+    let mut wrong = scene.network.unfinished();
+    wrong.extend(scene.judge(Kind::Strict));
+    wrong
+}
+
+/// How a run went.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What was violated.
+    pub wrong: Vec<String>,
+    /// Virtual time at the end.
+    pub ended_at: Duration,
+    /// How often requests ended how.
+    pub ends: BTreeMap<String, usize>,
+}
+
+impl Outcome {
+    fn failed(what: String) -> Outcome {
+        Outcome { wrong: vec![what], ..Outcome::default() }
+    }
+}
+
+/// One seed.
+pub fn run(kind: Kind, seed: u64) -> Outcome {
+    let mut scene = Scene::new(kind, seed);
+    let servers: Vec<SocketAddr> =
+        (0..1 + scene.random.below(3)).map(|i| SocketAddr::from(([10, 0, 0, 1 + i as u8], 80))).collect();
+    let front: SocketAddr = "203.0.113.10:80".parse().expect("an address");
+    let table = Arc::new(Table::new(snapshot(&mut scene.random, &servers), None));
+    let counters = Arc::new(Counters::default());
+    let names: Arc<[Box<str>]> = Arc::from(vec![Box::from("web")]);
+    let limits = limits(kind, &mut scene.random);
+    let worker = Worker::new(
+        Box::new(scene.network.driver()),
+        Arc::clone(&table),
+        &names,
+        limits,
+        Arc::clone(&counters),
+        None,
+        [seed as u8; 16],
+    );
+    let listening = Socket::Simulated(scene.network.listening(front));
+    worker.listen(listening, 0).expect("the simulated listener is taken");
+    for address in servers {
+        scene.spawn_origin(address);
+    }
+    scene.spawn_clients(front);
+
+    let mut wrong = Vec::new();
+    let mut reload_at =
+        (scene.random.chance(2_000)).then(|| Duration::from_millis(scene.random.below(5_000)));
+    let mut table = table;
+    while !scene.network.actors_are_done() {
+        if let Err(error) = worker.turn(TURN) {
+            return Outcome::failed(format!("the driver failed: {error}"));
+        }
+        if scene.network.now() > PATIENCE {
+            wrong.extend(scene.network.unfinished());
+            break;
+        }
+        if reload_at.is_some_and(|at| at <= scene.network.now()) {
+            reload_at = None;
+            let snapshot = snapshot(&mut scene.random, &[SocketAddr::from(([10, 0, 0, 1], 80))]);
+            table = Arc::new(Table::new(snapshot, Some(&table)));
+            worker.publish(Arc::clone(&table));
+        }
+    }
+    // Nobody is left: faults end, and so must everything that the engine still holds for the clients.
+    scene.network.set_faults(Faults::none());
+    let until = scene.network.now() + AFTERWARDS;
+    while scene.network.now() < until && wrong.is_empty() {
+        if let Err(error) = worker.turn(TURN) {
+            return Outcome::failed(format!("the driver failed: {error}"));
+        }
+    }
+    wrong.extend(scene.judge(kind));
+    let held = scene.network.held();
+    if !held.attached.is_empty() || held.unattached > 0 {
+        wrong.push(format!("still open when everybody has left: {held:?}"));
+    }
+    wrong.extend(left_over(&counters, &table));
+    wrong.extend(uncounted(&scene, &counters));
+    worker.stop();
+    drop(worker);
+    let held = scene.network.held();
+    if held != Default::default() {
+        wrong.push(format!("still held by a worker that was dropped: {held:?}"));
+    }
+    let mut ends = BTreeMap::new();
+    for record in scene.ledger.open().records.values() {
+        *ends.entry(format!("{:?}", record.end)).or_default() += 1;
+    }
+    Outcome { wrong, ended_at: scene.network.now(), ends }
+}
+
+fn limits(kind: Kind, random: &mut Random) -> Limits {
+    let mut limits = Limits::default();
+    if kind == Kind::Wild && random.chance(2_000) {
+        limits.connections = 1 + random.index(3);
+    }
+    limits
+}
+
+fn snapshot(random: &mut Random, servers: &[SocketAddr]) -> lb_core::Snapshot {
+    let servers = servers.iter().enumerate().map(|(i, &address)| ServerSpec {
+        name: format!("s{i}"),
+        address: Address::Literal(address),
+        ..ServerSpec::default()
+    });
+    let backend = BackendSpec {
+        name: "servers".to_owned(),
+        balance: random.pick(&[Policy::RoundRobin, Policy::LeastRequest]),
+        servers: servers.collect(),
+        ..BackendSpec::default()
+    };
+    let mut spec = Spec {
+        listeners: vec![ListenerSpec { name: "web".to_owned(), ..ListenerSpec::default() }],
+        routes: vec![RouteSpec {
+            name: "all".to_owned(),
+            backend: Some("servers".to_owned()),
+            ..RouteSpec::default()
+        }],
+        backends: vec![backend],
+        timeouts: TimeoutsSpec { tunnel_idle: Some(Duration::from_secs(120)), ..TimeoutsSpec::default() },
+        ..Spec::default()
+    };
+    spec.secrets.share = Some(SecretKey::new([7; 16]));
+    lb_core::compile(&spec).expect("the spec is sound").snapshot
+}
+
+/// What the engine's own numbers say is still in use.
+fn left_over(counters: &Counters, table: &Table) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let in_use = [
+        ("client connections", counters.active.get()),
+        ("server connections", counters.upstream_active.get()),
+        ("idle server connections", counters.upstream_idle.get()),
+        ("tunnels", counters.tunnels.get()),
+        ("bytes of buffers", counters.buffer_bytes.get()),
+    ];
+    for (what, count) in in_use {
+        if count != 0 {
+            wrong.push(format!("{count} {what} when everybody has left"));
+        }
+    }
+    for server in table.live.servers() {
+        if server.in_flight() != 0 {
+            wrong.push(format!("{} permits of {} not finished", server.in_flight(), server.name()));
+        }
+    }
+    wrong
+}
+
+/// Every exchange is counted once: each answer that a client got, and none that nobody asked for.
+fn uncounted(scene: &Scene, counters: &Counters) -> Vec<String> {
+    let ledger = scene.ledger.open();
+    let counted: u64 = counters.statuses().iter().map(|(_, count)| count).sum();
+    let answered = ledger
+        .records
+        .values()
+        .filter(|record| matches!(record.end, Some(End::Answered | End::Local(_))))
+        .count();
+    let sent = ledger.records.len();
+    if counted < answered as u64 || counted > sent as u64 {
+        return vec![format!("{counted} exchanges counted; {sent} requests sent, {answered} answered")];
+    }
+    Vec::new()
+}
