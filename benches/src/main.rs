@@ -129,16 +129,13 @@ fn tell(listeners: &[TcpListener]) -> Result<()> {
 
 /// True if the run is valid.
 fn compare(arguments: Compare) -> Result<bool> {
+    let beside_us = std::env::current_exe()?.with_file_name("lb");
     let lb = match &arguments.lb {
-        Some(path) => Some(path.clone()),
-        None => std::env::current_exe()?.parent().map(|directory| directory.join("lb")),
+        Some(path) => found(path)?,
+        None => beside_us.exists().then_some(beside_us),
     };
-    let programs = Programs {
-        lb: lb.filter(|path| path.exists()),
-        haproxy: found(&arguments.haproxy),
-        nginx: found(&arguments.nginx),
-    };
-    let wrk = found(&arguments.wrk).ok_or("wrk is not installed")?;
+    let programs = Programs { lb, haproxy: found(&arguments.haproxy)?, nginx: found(&arguments.nginx)? };
+    let wrk = found(&arguments.wrk)?.ok_or("wrk is not installed")?;
     let (subject_core, load_core) = cores(&arguments.cores)?;
     let mut subjects = subjects(arguments.subjects.as_deref())?;
     subjects.retain(|&kind| {
@@ -212,12 +209,16 @@ fn cores(asked: &[usize]) -> Result<(usize, usize)> {
     }
 }
 
-/// The program at a path, or of that name on the search path or where root's programs are.
-fn found(program: &Path) -> Option<PathBuf> {
+/// The program at a path, which must be there, or of that name on the search path or where root's programs
+/// are, if it is.
+fn found(program: &Path) -> Result<Option<PathBuf>> {
     if program.components().count() > 1 {
-        return program.exists().then(|| program.to_owned());
+        return match program.canonicalize() {
+            Ok(path) => Ok(Some(path)),
+            Err(error) => Err(format!("{}: {error}", program.display()).into()),
+        };
     }
     let search = std::env::var_os("PATH").unwrap_or_default();
     let directories = std::env::split_paths(&search).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    directories.map(|directory| directory.join(program)).find(|path| path.is_file())
+    Ok(directories.map(|directory| directory.join(program)).find(|path| path.is_file()))
 }
