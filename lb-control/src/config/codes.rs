@@ -1,52 +1,34 @@
-//! The codes of what this crate finds itself. Those of the core's compiler are the core's: up to `LB049` for
-//! errors and `LB149` for warnings. A code never changes its meaning and is never given twice.
+//! The codes of what this crate finds itself. Those of the core's compiler are [`lb_core::compile::codes`]: up to
+//! `LB049` for errors and `LB149` for warnings. A code never changes its meaning and is never given twice.
 
-/// A file cannot be read.
-pub const UNREADABLE: &str = "LB050";
-/// The text is not TOML.
-pub const SYNTAX: &str = "LB051";
-/// A key that does not exist there.
-pub const UNKNOWN_KEY: &str = "LB052";
-/// A word of the language that this version does not have.
-pub const LATER: &str = "LB053";
-/// A required key is missing.
-pub const MISSING: &str = "LB054";
-/// A value of the wrong type or form.
-pub const BAD_VALUE: &str = "LB055";
-/// Two keys that exclude each other.
-pub const EXCLUSIVE: &str = "LB056";
-/// The same thing set in two files.
-pub const SET_TWICE: &str = "LB057";
-/// Too many files, or one too large.
-pub const TOO_MUCH: &str = "LB058";
-/// Two listeners, or a listener and the admin listener, want one address.
-pub const SAME_ADDRESS: &str = "LB059";
-/// A name that stands for no address.
-pub const UNRESOLVED: &str = "LB060";
-/// A line of the secret file that is none.
-pub const BAD_KEY_LINE: &str = "LB061";
-/// The secret file lacks a key.
-pub const NO_KEY: &str = "LB062";
-/// A listener that differs from the running one.
-pub const LISTENER_CHANGED: &str = "LB063";
-/// A reload was asked for while draining.
-pub const DRAINING: &str = "LB064";
-/// The keys are this node's own, so nodes disagree.
-pub const OWN_KEYS: &str = "LB150";
-/// The keys are made anew at every start.
-pub const PASSING_KEYS: &str = "LB151";
-/// An include pattern that no file matches.
-pub const NOTHING_INCLUDED: &str = "LB152";
-/// A name that stands for no address just now, as far as a check can tell.
-pub const UNRESOLVED_HERE: &str = "LB153";
-/// The secret file can be read by everyone.
-pub const OPEN_KEYS: &str = "LB154";
-/// A setting that only a restart applies.
-pub const NEEDS_RESTART: &str = "LB155";
+macro_rules! codes {
+    ($($name:ident = $code:literal, $text:literal;)*) => {
+        $(#[doc = $text] pub const $name: &str = $code;)*
+        /// Every code with what it means, in order; below `LB100` errors, from there on warnings.
+        pub const ALL: &[(&str, &str)] = &[$(($code, $text)),*];
+    };
+}
 
-/// The core's: a route has no backend, no redirect and no reply.
-pub(super) const CORE_NO_TARGET: &str = "LB010";
-/// The core's: a route is never reached, a backend never used, two marks meet. All count on routes that are whole.
-pub(super) const CORE_ABOUT_ALL_ROUTES: [&str; 3] = ["LB104", "LB105", "LB107"];
-/// The core's: a key is needed and not given.
-pub(super) const CORE_SECRET: &str = "LB021";
+codes! {
+    UNREADABLE = "LB050", "A file cannot be read.";
+    SYNTAX = "LB051", "The text is not TOML.";
+    UNKNOWN_KEY = "LB052", "A key that does not exist there.";
+    LATER = "LB053", "A word of the language that this version does not have.";
+    MISSING = "LB054", "A required key is missing.";
+    BAD_VALUE = "LB055", "A value of the wrong type or form.";
+    EXCLUSIVE = "LB056", "Two keys that exclude each other.";
+    SET_TWICE = "LB057", "The same thing set in two files.";
+    TOO_MUCH = "LB058", "Too many files, or one too large.";
+    SAME_ADDRESS = "LB059", "Two listeners, or a listener and the admin listener, want one address.";
+    UNRESOLVED = "LB060", "A name that stands for no address.";
+    BAD_KEY_LINE = "LB061", "A line of the secret file that is none.";
+    NO_KEY = "LB062", "The secret file lacks a key.";
+    LISTENER_CHANGED = "LB063", "A listener that differs from the running one.";
+    DRAINING = "LB064", "A reload was asked for while draining.";
+    OWN_KEYS = "LB150", "The keys are this node's own, so nodes disagree.";
+    PASSING_KEYS = "LB151", "The keys are made anew at every start.";
+    NOTHING_INCLUDED = "LB152", "An include pattern that no file matches.";
+    UNRESOLVED_HERE = "LB153", "A name that stands for no address just now, as far as a check can tell.";
+    OPEN_KEYS = "LB154", "The secret file can be read by everyone.";
+    NEEDS_RESTART = "LB155", "A setting that only a restart applies.";
+}

@@ -25,6 +25,7 @@ pub mod value;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use lb_core::compile::codes as core_codes;
 use lb_core::spec::{Secrets, Spec};
 use lb_core::{Compiled, Snapshot};
 
@@ -278,11 +279,12 @@ impl Document {
         let incomplete = report.failed() || problems.iter().any(|problem| is_error(&problem));
         for problem in &problems {
             let follows = match problem.code {
-                code if codes::CORE_ABOUT_ALL_ROUTES.contains(&code) => incomplete,
+                // These count on routes that are whole.
+                core_codes::NEVER_REACHED | core_codes::UNUSED | core_codes::MARK_CLASH => incomplete,
                 // Why there is no key has been said where it was looked for.
-                codes::CORE_SECRET => report.has(codes::NO_KEY) || report.has(codes::UNREADABLE),
+                core_codes::SECRET => report.has(codes::NO_KEY) || report.has(codes::UNREADABLE),
                 // A target is written, but could not be read.
-                codes::CORE_NO_TARGET => {
+                core_codes::NO_TARGET => {
                     place::has_any(problem, &self.tree, &["backend", "redirect", "reply"])
                 }
                 _ => false,
