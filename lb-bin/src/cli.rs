@@ -70,7 +70,7 @@ pub(crate) struct ExplainArguments {
     #[arg(value_name = "METHOD")]
     pub method: String,
 
-    /// The URL, such as http://shop.example.com/cart/7.
+    /// The URL: scheme, host, path and query.
     #[arg(value_name = "URL")]
     pub url: String,
 
