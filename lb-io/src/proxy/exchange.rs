@@ -434,3 +434,19 @@ impl<'a> Exchange<'a> {
         record(worker, &self.memory.line, &ending);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every busy connection has one of these, so its size is what a thousand busy connections cost the
+    /// caches. A larger one needs a reason.
+    #[test]
+    fn the_task_stays_small() {
+        fn size_of_future<F: Future>(_: impl FnOnce(Rc<Worker>, TaskIndex) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size_of_future(serve_jobs);
+        assert!(bytes <= 2304, "{bytes} bytes");
+    }
+}

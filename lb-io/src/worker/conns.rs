@@ -417,3 +417,14 @@ impl Worker {
         self.slot(conn, |slot| slot.unsent.is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle connection costs this, its place among the timers and the driver's own few bytes.
+    #[test]
+    fn the_slot_stays_small() {
+        assert!(size_of::<Option<Slot>>() <= 128, "{} bytes", size_of::<Option<Slot>>());
+    }
+}
