@@ -1,0 +1,25 @@
+//! The built binary, between clients and origins of ours and between programs of others'.
+//!
+//! One file per verb or theme. Almost every test runs on io_uring and on epoll (see `on_both_drivers!`). One test
+//! binary, because linking fifteen takes longer than running them.
+
+mod harness;
+
+mod actions;
+mod bodies;
+mod capacity;
+mod connections;
+mod corpus;
+mod draining;
+mod driver_choice;
+mod failures;
+mod forwarding;
+mod killing;
+mod leaving;
+mod limits;
+mod operating;
+mod programs;
+mod readme;
+mod reload;
+mod splits;
+mod tunnels;
