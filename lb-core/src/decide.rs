@@ -325,6 +325,11 @@ impl Decision {
         self.client.choice.bucket
     }
 
+    /// What the arm's sticky cookie said.
+    pub(crate) fn sticky_seen(&self) -> StickySeen {
+        self.client.sticky[usize::from(self.arm.0)]
+    }
+
     /// What the session is hashed by; `None` where nothing depends on it.
     pub fn session(&self) -> Option<u128> {
         self.client.session.map(|session| session.id)
@@ -389,7 +394,7 @@ impl Decision {
         let current = StickySeen::Known { server: self.server(), is_current: true };
         if let Some(sticky) = &backend.pool.sticky
             && !self.picked.backup
-            && self.client.sticky[usize::from(self.arm.0)] != current
+            && self.sticky_seen() != current
             && let Some(value) = sticky.value(self.server())
         {
             cookie::write_set(&sticky.cookie, value, secure, out);

@@ -3,7 +3,7 @@
 //!
 //! Input is a list of parts, each written as its length (8 bytes, little-endian) and its bytes, so that no two
 //! lists are written alike; the first part is a [`Purpose`]. The output is read as a little-endian number.
-//! `tests/vectors.rs` pins both the bare function and what we make of it.
+//! `tests/core/vectors.rs` pins both the bare function and what we make of it.
 
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher24};
@@ -47,6 +47,18 @@ impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretKey(..)")
     }
+}
+
+/// The bare function, over bytes as they are.
+pub fn siphash_2_4_128(key: &SecretKey, bytes: &[u8]) -> u128 {
+    let mut hasher = SipHasher24::new_with_key(&key.0);
+    hasher.write(bytes);
+    number(hasher)
+}
+
+fn number(hasher: SipHasher24) -> u128 {
+    let hash = hasher.finish128();
+    u128::from(hash.h2) << 64 | u128::from(hash.h1)
 }
 
 /// What a hash is for; keeps uses of one key apart.
@@ -98,8 +110,7 @@ impl Keyed {
 
     /// The hash of all parts.
     pub fn finish(self) -> u128 {
-        let hash = self.0.finish128();
-        u128::from(hash.h2) << 64 | u128::from(hash.h1)
+        number(self.0)
     }
 }
 

@@ -1,4 +1,83 @@
-//! Decides where a request goes.
+//! Decides where a request goes: no I/O, no clock, no threads, no randomness of its own. Time, random bits and
+//! bytes come in as arguments; a decision depends on nothing else.
+//!
+//! The way of a request through this crate, each step in the file of its name:
+//!
+//! **find** its route (`find/`: host, path, method, headers, query, cookies, source) → **choose** an arm (`choose.rs`:
+//! the testers' word, the mark, the share) → **pick** a server (`pick/`: stickiness, then the backend's policy).
+//! `decide.rs` conducts; [`explain()`](explain()) is the same code with a recorder.
+//!
+//! There are four kinds of types:
+//! - **specs** ([`spec`]) say what is wanted: plain data, unchecked;
+//! - [`compile()`] makes a [`Snapshot`] of one, or tells everything that is wrong with it;
+//! - a [`Table`] is a snapshot with the live state of its servers ([`ServerLive`]), which outlives snapshots;
+//! - a [`Decision`] is where one request goes, without effect until it is taken; the [`Permit`] that taking gives
+//!   is finished once, with the [`Outcome`].
+//!
+//! # Order of calls
+//! [`decide()`] → [`Decision::take`] → connect and send → [`Permit::finish`]; where that failed and another attempt is
+//! safe, [`Decision::again`] → `take`; when the response's head is written, [`Decision::write_cookies`].
+//!
+//! ```
+//! use lb_core::spec::{Address, BackendSpec, RouteSpec, ServerSpec, Spec};
+//! use lb_core::{Cursors, Outcome, RequestView, Table, Verdict, compile, decide};
+//! use std::time::Duration;
+//!
+//! let server = |name: &str, port| ServerSpec {
+//!     name: name.to_owned(),
+//!     address: Address::Literal(([127, 0, 0, 1], port).into()),
+//!     ..ServerSpec::default()
+//! };
+//! let spec = Spec {
+//!     routes: vec![RouteSpec {
+//!         name: "shop".to_owned(),
+//!         hosts: vec!["shop.example.com".to_owned()],
+//!         backend: Some("app".to_owned()),
+//!         ..RouteSpec::default()
+//!     }],
+//!     backends: vec![BackendSpec {
+//!         name: "app".to_owned(),
+//!         servers: vec![server("a", 8001), server("b", 8002)],
+//!         ..BackendSpec::default()
+//!     }],
+//!     ..Spec::default()
+//! };
+//! let compiled = compile(&spec).expect("every problem of the spec, at once");
+//! let table = Table::new(compiled.snapshot, None);
+//! let mut cursors = Cursors::default();
+//!
+//! let request = RequestView {
+//!     listener: 0,
+//!     method: b"GET",
+//!     host: b"shop.example.com",
+//!     path: b"/cart/7",
+//!     query: None,
+//!     fields: &[("accept", "text/html")],
+//!     source: "192.0.2.1".parse()?,
+//!     secure: false,
+//! };
+//! let (now, random) = (Duration::from_secs(1), 0x5eed); // of the caller's clock and generator
+//! match decide(&table, &cursors, &request, now, random) {
+//!     Verdict::Forward(decision) => {
+//!         let permit = decision.take(&table, &mut cursors, now);
+//!         assert_eq!(permit.address().port(), 8001);
+//!         let mut head = Vec::new(); // of the response
+//!         decision.write_cookies(&table, request.secure, &mut head);
+//!         permit.finish(Outcome::Responded { status: 200 }, now);
+//!     }
+//!     Verdict::Answer(route) => println!("a redirect or reply of {}", table.snapshot.route(route).name),
+//!     Verdict::Refuse(refusal) => println!("{} {}", refusal.status(), refusal.word()),
+//! }
+//! # Ok::<(), std::net::AddrParseError>(())
+//! ```
+//!
+//! # Promises
+//! - A decision allocates nothing, takes no lock, and costs the same with ten routes and with ten thousand.
+//! - Whatever processes must agree on (shares, marks, sticky cookies, rendezvous hashing) is one specified, keyed
+//!   function ([`hash`]) with test vectors.
+//! - Nothing that a client sends can cause a panic. Indices and decisions belong to the table they came from; using
+//!   them with another is the caller's mistake, and each function says what happens then.
+//! - Everything has a bound; [`defaults`] lists them.
 #![forbid(unsafe_code)]
 
 pub mod actions;

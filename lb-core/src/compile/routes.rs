@@ -49,6 +49,10 @@ pub(super) fn compile(known: &Known<'_>, problems: &mut Problems) -> Box<[Route]
     let routes: Box<[Route]> = known.spec.routes.iter().enumerate().map(route).collect();
     for (index, _) in used.iter().enumerate().filter(|(_, used)| !**used) {
         let name = &known.spec.backends[index].name;
+        if known.backends.get(name) != Some(index) {
+            // A namesake: that is told already.
+            continue;
+        }
         let place = Place::root().field("backend").index(index).field("name");
         problems.warning(codes::UNUSED, &place, format!("the backend `{name}` is used by no route"));
     }

@@ -28,7 +28,7 @@ struct Layer {
 }
 
 /// The routes of one host.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Paths {
     exact: Map<Box<[u8]>, Candidates>,
     /// Segments; the first node is the root. Empty where no route has a prefix.
@@ -43,12 +43,6 @@ struct Node {
     candidates: Candidates,
     /// The nearest node above with candidates.
     above: Option<u32>,
-}
-
-impl Default for Paths {
-    fn default() -> Paths {
-        Paths { exact: Map::default(), nodes: Vec::new(), regexes: Vec::new(), any: Box::default() }
-    }
 }
 
 impl Finder {

@@ -181,6 +181,6 @@ impl Draw {
 
     /// A number below `bound`, each as likely as the others but for one part in 2^32.
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(bound) >> 32) as u32
+        (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
     }
 }

@@ -1,0 +1,466 @@
+//! Compiling: every mistake is found, told with its place, and all at once.
+
+use crate::support::*;
+use lb_core::spec::*;
+use lb_core::{Problem, Severity, compile};
+use proptest::prelude::*;
+use std::time::Duration;
+
+/// All problems as `code place`, and the full text for those who fail.
+fn problems(spec: &Spec) -> (Vec<String>, Vec<Problem>) {
+    let list = match compile(spec) {
+        Ok(compiled) => {
+            assert!(compiled.warnings.iter().all(|it| it.severity == Severity::Warning));
+            compiled.warnings
+        }
+        Err(list) => {
+            assert!(list.iter().any(|it| it.severity == Severity::Error), "{list:?}");
+            list
+        }
+    };
+    for problem in &list {
+        let is_error = problem.severity == Severity::Error;
+        assert_eq!(problem.code < "LB100", is_error, "{problem}");
+        assert!(lb_core::compile::codes::ALL.iter().any(|(code, _)| *code == problem.code), "{problem}");
+        assert!(!problem.message.ends_with('.') && !problem.message.contains('\n'), "{problem}");
+    }
+    (list.iter().map(|it| format!("{} {}", it.code, it.place)).collect(), list)
+}
+
+fn good() -> Spec {
+    split("2%", |_| ())
+}
+
+#[test]
+fn a_good_spec_has_no_problems() {
+    assert_eq!(problems(&good()).0, [""; 0]);
+    assert_eq!(problems(&Spec::default()).0, [""; 0]);
+}
+
+#[test]
+fn what_was_meant() {
+    let mut spec = good();
+    spec.routes[0].canary.as_mut().unwrap().backend = "nwe".into();
+    let (_, list) = problems(&spec);
+    let problem = &list[0];
+    assert_eq!((problem.code, problem.place.to_string().as_str()), ("LB012", "route[0].canary.backend"));
+    assert_eq!(problem.meant.as_deref(), Some("new"));
+    assert_eq!(problem.message, "no backend is named `nwe`");
+    assert_eq!(
+        problem.to_string(),
+        "error[LB012] at route[0].canary.backend: no backend is named `nwe`; expected one of `new`, `old`; \
+         did you mean `new`?"
+    );
+}
+
+/// One mistake each, and what is said about it.
+#[test]
+fn table_of_mistakes() {
+    type Mistake = fn(&mut Spec);
+    let cases: &[(&str, Mistake)] = &[
+        ("LB001 route[0].name", |spec| spec.routes[0].name = "a b".into()),
+        ("LB001 backend[0].server[0].name", |spec| spec.backends[0].servers[0].name.clear()),
+        ("LB001 listener[0].name", |spec| spec.listeners[0].name = "x".repeat(65)),
+        ("LB001 route[0].canary.release", |spec| canary(spec).release = "r".repeat(65)),
+        ("LB002 backend[2].name", |spec| {
+            let twin = spec.backends[0].clone();
+            spec.backends.push(twin);
+        }),
+        ("LB002 backend[0].server[1].name", |spec| spec.backends[0].servers[1].name = "old-1".into()),
+        ("LB003 secrets.signing", |spec| {
+            spec.secrets.signing =
+                (0..9).map(|n| SigningKey { id: n.to_string(), key: SecretKey::new([n; 16]) }).collect();
+        }),
+        ("LB003 listener[0].max_connections", |spec| spec.listeners[0].max_connections = Some(0)),
+        ("LB003 route[0].path", |spec| spec.routes[0].path = PathMatch::Prefix("/x".repeat(65))),
+        ("LB004 timeouts.connect", |spec| spec.timeouts.connect = Some(Duration::ZERO)),
+        ("LB004 route[0].timeouts.response", |spec| {
+            spec.routes[0].timeouts.response = Some(Duration::from_secs(8 * 24 * 3600));
+        }),
+        ("LB005 route[0].timeouts.idle_down", |spec| {
+            spec.routes[0].timeouts.idle_down = Some(Duration::from_secs(1));
+        }),
+        ("LB005 listener[0].timeouts.connect", |spec| {
+            spec.listeners[0].timeouts.connect = Some(Duration::from_secs(1));
+        }),
+        ("LB005 backend[1].timeouts.drain", |spec| {
+            spec.backends[1].timeouts.drain = Some(Duration::from_secs(1));
+        }),
+        ("LB006 retry.retries", |spec| spec.retry.retries = Some(11)),
+        ("LB006 retry.budget_percent", |spec| spec.retry.budget_percent = Some(101)),
+        ("LB006 route[0].retry.budget_percent", |spec| spec.routes[0].retry.budget_percent = Some(1)),
+        ("LB007 backend[0].balance", |spec| spec.backends[0].balance = Policy::PeakEwma),
+        ("LB007 backend[0].slow_start", |spec| spec.backends[0].slow_start = Some(Duration::from_secs(9))),
+        ("LB007 backend[0].bounded_load_percent", |spec| spec.backends[0].bounded_load_percent = Some(125)),
+        ("LB007 backend[0].fail_open_below_percent", |spec| {
+            spec.backends[0].fail_open_below_percent = Some(50);
+        }),
+        ("LB007 backend[0].server[2].zone", |spec| spec.backends[0].servers[2].zone = Some("eu".into())),
+        ("LB010 route[1]", |spec| {
+            let nowhere = RouteSpec { backend: None, ..route("nowhere", "") };
+            spec.routes.push(RouteSpec { hosts: vec!["x".into()], ..nowhere });
+        }),
+        ("LB011 route[0].reply", |spec| spec.routes[0].actions.reply = Some(Reply::default())),
+        ("LB013 route[0].listener[0]", |spec| spec.routes[0].listeners = vec!["wbe".into()]),
+        ("LB014 route[0].host[0]", |spec| spec.routes[0].hosts = vec!["shop.example.com:80".into()]),
+        ("LB014 route[0].host[1]", |spec| spec.routes[0].hosts = vec!["a".into(), "a.*.c".into()]),
+        ("LB014 route[0].host[0]", |spec| spec.routes[0].hosts = vec!["*".into()]),
+        ("LB014 route[0].host[0]", |spec| spec.routes[0].hosts = vec!["a..b".into()]),
+        ("LB014 route[0].host[0]", |spec| spec.routes[0].hosts = vec!["\u{e4}.de".into()]),
+        ("LB015 route[0].path", |spec| spec.routes[0].path = PathMatch::Prefix("cart".into())),
+        ("LB015 route[0].path", |spec| spec.routes[0].path = PathMatch::Exact("/a/../b".into())),
+        ("LB015 route[0].path", |spec| spec.routes[0].path = PathMatch::Exact("/a?b".into())),
+        ("LB016 route[0].path", |spec| spec.routes[0].path = PathMatch::Regex("/(".into())),
+        ("LB016 route[0].path", |spec| spec.routes[0].path = PathMatch::Regex("a)|(?:b".into())),
+        ("LB016 route[0].header[0]", |spec| {
+            spec.routes[0].headers = vec![named("x", ValueTest::Regex("(?=a)".into()))];
+        }),
+        ("LB017 route[0].method[1]", |spec| spec.routes[0].methods = vec!["GET".into(), "G T".into()]),
+        ("LB018 route[0].header[0]", |spec| spec.routes[0].headers = vec![named("x:", ValueTest::Present)]),
+        ("LB018 route[0].canary.key", |spec| canary(spec).key = SessionKey::Header(String::new())),
+        ("LB018 route[0].request.set[0]", |spec| {
+            spec.routes[0].actions.request.set = vec![("x".into(), "a\r\nb: c".into())];
+        }),
+        ("LB018 backend[0].hash_key", |spec| spec.backends[0].hash_key = HashKey::Header("\u{e4}".into())),
+        ("LB019 session.cookie", |spec| spec.session.cookie = "a=b".into()),
+        ("LB019 route[0].cookie[0]", |spec| spec.routes[0].cookies = vec![named("", ValueTest::Present)]),
+        ("LB019 route[0].canary.force_value", |spec| canary(spec).force_value = Some("a;b".into())),
+        ("LB019 route[0].canary.force_value", |spec| canary(spec).force_value = Some("never".into())),
+        ("LB020 route[0].canary.cookie", |spec| canary(spec).cookie = Some("lb_session".into())),
+        ("LB020 backend[1].sticky.cookie", |spec| {
+            for backend in &mut spec.backends {
+                backend.sticky = Some(StickySpec { cookie: Some("lb".into()) });
+            }
+        }),
+        ("LB021 secrets.share", |spec| spec.secrets.share = None),
+        ("LB021 secrets.signing", |spec| spec.secrets.signing.clear()),
+        ("LB021 secrets.signing[1]", |spec| {
+            spec.secrets.signing.push(SigningKey { id: "first".into(), key: SecretKey::new([9; 16]) });
+        }),
+        ("LB022 route[0].query[0]", |spec| spec.routes[0].query = vec![named("", ValueTest::Present)]),
+        ("LB030 backend[0].server[0].address", |spec| {
+            spec.backends[0].servers[0].address = Address::Literal(address("10.0.0.1:0"));
+        }),
+        ("LB030 backend[0].server[0].address", |spec| {
+            spec.backends[0].servers[0].address = Address::Resolved(vec![address("0.0.0.0:80")]);
+        }),
+        ("LB031 backend[0].server[0].weight", |spec| spec.backends[0].servers[0].weight = Some(257)),
+        ("LB040 route[0].request.remove[0]", |spec| {
+            spec.routes[0].actions.request.remove = vec!["Transfer-Encoding".into()];
+        }),
+        ("LB040 route[0].request.set[0]", |spec| {
+            spec.routes[0].actions.request.set = vec![("Host".into(), "x".into())];
+        }),
+        ("LB042 route[0].error_pages[1]", |spec| {
+            spec.routes[0].actions.error_pages = vec![(503, "a".into()), (503, "b".into())];
+        }),
+        ("LB043 route[0].set_host", |spec| spec.routes[0].actions.set_host = Some("a b".into())),
+        ("LB043 route[0].replace_path", |spec| spec.routes[0].actions.replace_path = Some("x".into())),
+        ("LB101 backend[0].server", |spec| spec.backends[0].servers.clear()),
+        ("LB102 backend[0].server", |spec| {
+            spec.backends[0].servers.iter_mut().filter(|it| !it.backup).for_each(|it| it.weight = Some(0));
+        }),
+        ("LB103 backend[0].server[3].weight", |spec| spec.backends[0].servers[3].weight = Some(2)),
+        ("LB104 route[1]", |spec| spec.routes.push(route("late", "old"))),
+        ("LB105 backend[2].name", |spec| {
+            spec.backends.push(backend("spare", Policy::RoundRobin, vec![server("x", 1)]));
+        }),
+        ("LB106 route[0].canary.backend", |spec| {
+            canary(spec).backend = "old".into();
+            spec.backends.truncate(1);
+        }),
+        ("LB107 route[1].canary.mark_cookie", |spec| {
+            let twin = spec.routes[0].clone();
+            spec.routes.push(RouteSpec { name: "twin".into(), path: PathMatch::Exact("/x".into()), ..twin });
+        }),
+        ("LB108 route[0].strip_prefix", |spec| {
+            spec.routes[0].path = PathMatch::Prefix("/cart".into());
+            spec.routes[0].actions.strip_prefix = Some("/car".into());
+        }),
+        ("LB109 backend[0].server[1].address", |spec| {
+            spec.backends[0].servers[1].address = spec.backends[0].servers[0].address.clone();
+        }),
+    ];
+    for (expected, mistake) in cases {
+        let mut spec = good();
+        mistake(&mut spec);
+        let (found, list) = problems(&spec);
+        assert_eq!(found, [*expected], "{list:#?}");
+    }
+}
+
+#[test]
+fn redirects_and_replies() {
+    let check = |actions: Actions| {
+        let answer = RouteSpec { backend: None, hosts: vec!["x".into()], actions, ..route("answer", "") };
+        let mut spec = good();
+        spec.routes.push(answer);
+        problems(&spec).0
+    };
+    let redirect = |redirect: Redirect| check(Actions { redirect: Some(redirect), ..Actions::default() });
+    assert_eq!(redirect(Redirect { path: Some("/new".into()), ..Redirect::default() }), [""; 0]);
+    assert_eq!(
+        redirect(Redirect { location: Some("/a{path}{query}".into()), ..Redirect::default() }),
+        [""; 0]
+    );
+    assert_eq!(redirect(Redirect::default()), ["LB041 route[1].redirect"]);
+    let status = Redirect { status: Some(304), path: Some("/new".into()), ..Redirect::default() };
+    assert_eq!(redirect(status), ["LB041 route[1].redirect.status"]);
+    let location = Redirect { location: Some("/a{pth}".into()), ..Redirect::default() };
+    assert_eq!(redirect(location), ["LB041 route[1].redirect.location"]);
+    let scheme = Redirect { scheme: Some("htps".into()), ..Redirect::default() };
+    assert_eq!(redirect(scheme), ["LB041 route[1].redirect.scheme"]);
+
+    let reply = |reply: Reply| check(Actions { reply: Some(reply), ..Actions::default() });
+    assert_eq!(reply(Reply::default()), [""; 0]);
+    assert_eq!(reply(Reply { status: Some(100), ..Reply::default() }), ["LB042 route[1].reply.status"]);
+    let body = Reply { status: Some(204), body: "x".into(), content_type: None };
+    assert_eq!(reply(body), ["LB042 route[1].reply.body"]);
+}
+
+#[test]
+fn all_at_once() {
+    let mut spec = good();
+    spec.routes[0].backend = Some("odl".into());
+    spec.routes[0].hosts = vec!["*".into()];
+    spec.backends[0].balance = Policy::Maglev;
+    spec.backends[1].servers[0].weight = Some(1_000);
+    let (found, _) = problems(&spec);
+    for expected in [
+        "LB012 route[0].backend",
+        "LB014 route[0].host[0]",
+        "LB007 backend[0].balance",
+        "LB031 backend[1].server[0].weight",
+    ] {
+        assert!(found.iter().any(|it| it == expected), "{expected} in {found:?}");
+    }
+}
+
+#[test]
+fn many_problems_are_bounded() {
+    let mut spec = good();
+    for number in 0..3_000 {
+        spec.routes.push(route(&format!("r{number}"), "nowhere"));
+    }
+    let (found, list) = problems(&spec);
+    assert_eq!(found.len(), lb_core::compile::PROBLEMS_MAX);
+    assert!(list.last().unwrap().message.contains("further problems"));
+}
+
+#[test]
+fn places_are_bounded() {
+    let mut spec = good();
+    spec.routes.clear();
+    for number in 0..300 {
+        let mut tenant = route(&format!("t{number}"), "old");
+        tenant.headers = vec![named("x-tenant", ValueTest::Is(number.to_string()))];
+        spec.routes.push(tenant);
+    }
+    assert!(problems(&spec).0.contains(&"LB003 route[256]".to_owned()));
+    spec.routes.truncate(256);
+    assert_eq!(problems(&spec).0, ["LB105 backend[1].name"]);
+}
+
+#[test]
+fn sticky_cookies_may_share_a_name_on_hosts_apart() {
+    let sticky = |name: &str| BackendSpec {
+        sticky: Some(StickySpec { cookie: Some("lb".into()) }),
+        ..backend(name, Policy::RoundRobin, vec![server("a", 1)])
+    };
+    let on = |name: &str, host: &str| RouteSpec { hosts: vec![host.into()], ..route(name, name) };
+    let with = |one: &str, other: &str| Spec {
+        backends: vec![sticky("one"), sticky("other")],
+        routes: vec![on("one", one), on("other", other)],
+        ..spec()
+    };
+    assert_eq!(problems(&with("a.example", "b.example")).0, [""; 0]);
+    assert_eq!(problems(&with("a.example", "*.example")).0, ["LB020 backend[1].sticky.cookie"]);
+    assert_eq!(problems(&with("*.example", "a.example")).0, ["LB020 backend[1].sticky.cookie"]);
+    let mut same = with("a.example", "a.example");
+    same.routes[1].path = PathMatch::Exact("/x".into());
+    assert_eq!(problems(&same).0, ["LB020 backend[1].sticky.cookie"]);
+}
+
+#[test]
+fn timeouts_and_retries_are_merged() {
+    let seconds = |count| Some(Duration::from_secs(count));
+    let mut spec = good();
+    spec.timeouts =
+        TimeoutsSpec { connect: seconds(1), response: seconds(2), drain: seconds(3), ..spec.timeouts };
+    spec.backends[0].timeouts =
+        TimeoutsSpec { response: seconds(4), idle_up: seconds(5), ..Default::default() };
+    spec.routes[0].timeouts = TimeoutsSpec { idle_up: seconds(6), ..Default::default() };
+    spec.listeners[0].timeouts = TimeoutsSpec { idle_down: seconds(7), ..Default::default() };
+    spec.backends[1].retry.retries = Some(3);
+    let snapshot = compile(&spec).unwrap().snapshot;
+    let arms = snapshot.routes()[0].arms();
+    let stable = arms[0].timeouts;
+    let seconds = |timeout: Duration| timeout.as_secs();
+    assert_eq!((seconds(stable.connect), seconds(stable.response), seconds(stable.idle_up)), (1, 4, 6));
+    assert_eq!((seconds(arms[1].timeouts.response), seconds(stable.tunnel_idle)), (2, 3600));
+    assert_eq!((arms[0].retries, arms[1].retries), (1, 3));
+    let listener = snapshot.listener(0).timeouts;
+    assert_eq!((seconds(listener.idle_down), seconds(listener.request_head)), (7, 10));
+    assert_eq!(seconds(snapshot.timeouts().drain), 3);
+    assert_eq!((arms[0].buckets.clone(), arms[1].buckets.clone()), (200..10_000, 0..200));
+}
+
+#[test]
+fn cookies_to_strip() {
+    let mut spec = good();
+    assert!(compile(&spec).unwrap().snapshot.routes()[0].arms()[0].strip_cookies.is_empty());
+    spec.session.strip = true;
+    spec.backends[0].sticky = Some(StickySpec::default());
+    let snapshot = compile(&spec).unwrap().snapshot;
+    let names: Vec<&str> = snapshot.routes()[0].arms()[0].strip_cookies.iter().map(|it| &**it).collect();
+    assert_eq!(names, ["lb_session", "canary_mark", "lb_old"]);
+}
+
+fn canary(spec: &mut Spec) -> &mut CanarySpec {
+    spec.routes[0].canary.as_mut().unwrap()
+}
+
+fn named(name: &str, test: ValueTest) -> ValueMatch {
+    ValueMatch { name: name.into(), test }
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => proptest::sample::select(vec!["a", "b", "old", "", "/", "/a", "*.b", "lb", "(", "{path}", "x y", "..", "0"])
+            .prop_map(str::to_owned),
+        1 => ".{0,12}",
+    ]
+}
+
+fn values() -> impl Strategy<Value = Vec<ValueMatch>> {
+    let test = prop_oneof![
+        Just(ValueTest::Present),
+        Just(ValueTest::Absent),
+        text().prop_map(ValueTest::Is),
+        text().prop_map(ValueTest::Regex),
+    ];
+    proptest::collection::vec((text(), test).prop_map(|(name, test)| ValueMatch { name, test }), 0..3)
+}
+
+fn route_spec() -> impl Strategy<Value = RouteSpec> {
+    let path = prop_oneof![
+        Just(PathMatch::Any),
+        text().prop_map(PathMatch::Exact),
+        text().prop_map(PathMatch::Prefix),
+        text().prop_map(PathMatch::Regex),
+    ];
+    let key = prop_oneof![
+        Just(SessionKey::Cookie),
+        Just(SessionKey::Source),
+        Just(SessionKey::Draw),
+        text().prop_map(SessionKey::Header),
+    ];
+    let canary = (text(), 0_u16..=10_000, proptest::option::of(text()), proptest::option::of(text()), key)
+        .prop_map(|(backend, share, cookie, force_value, key)| CanarySpec {
+            backend,
+            share: Share::from_hundredths(share).unwrap(),
+            cookie,
+            force_value,
+            key,
+            ..CanarySpec::default()
+        });
+    let lists = (proptest::collection::vec(text(), 0..3), proptest::collection::vec(text(), 0..3));
+    let actions = (
+        proptest::option::of(text()),
+        proptest::option::of(text()),
+        proptest::collection::vec((text(), text()), 0..3),
+        proptest::option::of((any::<u16>(), text())),
+    );
+    let conditions = (path, values(), values(), values(), any::<i8>());
+    (text(), lists, conditions, proptest::option::of(text()), proptest::option::of(canary), actions).prop_map(
+        |(name, (listeners, hosts), (path, headers, query, cookies, priority), backend, canary, actions)| {
+            let (set_host, strip_prefix, set, redirect) = actions;
+            RouteSpec {
+                name,
+                listeners,
+                methods: hosts.clone(),
+                hosts,
+                path,
+                headers,
+                query,
+                cookies,
+                priority: i32::from(priority) * 10_000_000,
+                backend,
+                canary,
+                actions: Actions {
+                    set_host,
+                    strip_prefix,
+                    request: HeaderEdits { remove: set.iter().map(|(name, _)| name.clone()).collect(), set },
+                    redirect: redirect.clone().map(|(status, location)| Redirect {
+                        status: Some(status),
+                        location: Some(location),
+                        ..Redirect::default()
+                    }),
+                    error_pages: redirect.into_iter().collect(),
+                    ..Actions::default()
+                },
+                ..RouteSpec::default()
+            }
+        },
+    )
+}
+
+fn backend_spec() -> impl Strategy<Value = BackendSpec> {
+    let server =
+        (text(), proptest::collection::vec(any::<(u32, u16)>(), 0..4), any::<Option<u32>>(), any::<bool>())
+            .prop_map(|(name, addresses, weight, backup)| ServerSpec {
+                name,
+                address: Address::Resolved(
+                    addresses
+                        .into_iter()
+                        .map(|(ip, port)| (std::net::Ipv4Addr::from(ip), port).into())
+                        .collect(),
+                ),
+                weight: weight.map(|weight| weight % 300),
+                backup,
+                ..ServerSpec::default()
+            });
+    let key = prop_oneof![
+        Just(HashKey::Session),
+        text().prop_map(HashKey::Header),
+        text().prop_map(HashKey::Query)
+    ];
+    let sticky = proptest::option::of(proptest::option::of(text()));
+    (text(), 0_usize..6, key, sticky, proptest::collection::vec(server, 0..4)).prop_map(
+        |(name, policy, hash_key, sticky, servers)| BackendSpec {
+            name,
+            balance: Policy::ALL[policy],
+            hash_key,
+            sticky: sticky.map(|cookie| StickySpec { cookie }),
+            servers,
+            ..BackendSpec::default()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever is wanted, it is compiled or refused; and what is compiled decides about requests.
+    #[test]
+    fn no_spec_makes_it_panic(
+        routes in proptest::collection::vec(route_spec(), 0..4),
+        backends in proptest::collection::vec(backend_spec(), 0..4),
+        names in proptest::collection::vec(text(), 0..3),
+        with_keys: bool,
+    ) {
+        let listeners = names.into_iter().map(|name| ListenerSpec { name, ..ListenerSpec::default() }).collect();
+        let mut wanted = Spec { routes, backends, listeners, ..spec() };
+        if !with_keys {
+            wanted.secrets = Secrets::default();
+        }
+        if let Ok(compiled) = compile(&wanted) {
+            let table = lb_core::Table::new(compiled.snapshot, None);
+            for path in ["/", "/a", "/a/b"] {
+                let mut client = Client::new(1);
+                client.path = path.into();
+                let _ = client.verdict(&table);
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The core as those who embed it see it: specs in, decisions out.
+
+mod compiling;
+mod explaining;
+mod finding;
+mod picking;
+mod servers;
+mod shares;
+mod stickiness;
+mod support;
+mod vectors;
