@@ -32,6 +32,8 @@ on_both_drivers! {
     forwarded_fields_of_trusted_peers_are_continued,
     request_ids_are_unique_and_logged,
     absolute_form_must_agree_with_host,
+    the_source_behind_trusted_peers_is_matched,
+    our_cookies_can_be_kept_from_servers,
     connect_is_refused,
     options_asterisk_is_answered_or_forwarded_whole,
     status_and_reason_phrase_pass,
@@ -180,4 +182,43 @@ fn status_and_reason_phrase_pass(driver: Driver) {
         assert_eq!(got.all("set-cookie"), ["a=1", "b=2"]);
         assert_eq!(got.field("x-lb-reason"), None, "that is for replies of our own");
     }
+}
+
+fn the_source_behind_trusted_peers_is_matched(driver: Driver) {
+    let config = "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\ntrusted = [\"127.0.0.0/8\", \"10.1.0.0/16\"]\n\
+                  client_address = \"x-forwarded-for\"\n\
+                  [[route]]\nname = \"office\"\nsource = [\"10.9.0.0/16\"]\nreply = { body = \"office\" }\n\
+                  [[route]]\nname = \"others\"\nreply = { body = \"others\" }\n";
+    let lb = Lb::start(driver, config);
+    for (hops, wanted) in [
+        ("10.9.8.7", "office"),
+        ("1.1.1.1, 10.9.8.7", "office"),
+        ("10.9.8.7, 1.1.1.1", "others"),
+        ("10.9.8.7, 10.1.2.3", "office"),
+        ("nonsense, 10.9.8.7", "office"),
+        ("10.9.8.7, nonsense", "others"),
+    ] {
+        let got = once(lb.web(), format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {hops}\r\n\r\n"));
+        assert_eq!(got.text(), wanted, "{hops}");
+    }
+    assert_eq!(get(lb.web(), "a", "/").text(), "others");
+}
+
+fn our_cookies_can_be_kept_from_servers(driver: Driver) {
+    let origin = mirror();
+    let config = format!(
+        "[session]\nstrip = true\n[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\n\
+         [[route]]\nname = \"all\"\nbackend = \"app\"\ncanary = {{ backend = \"new\", share = \"0%\", cookie = \"canary\" }}\n{}{}",
+        lb::backend("app", &[("a", origin.address)]),
+        lb::backend("new", &[("b", origin.address)]),
+    );
+    let lb = Lb::start(driver, config);
+    let first = get(lb.web(), "a", "/");
+    let session = first.field("set-cookie").expect("a session").split(';').next().unwrap().to_owned();
+    assert!(session.starts_with("lb_session="), "{session}");
+    let seen = mirrored(&once(
+        lb.web(),
+        format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: x=1; {session}; y=2\r\n\r\n"),
+    ));
+    assert_eq!(seen.all("cookie"), ["x=1; y=2"]);
 }

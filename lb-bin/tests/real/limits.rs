@@ -24,6 +24,7 @@ on_both_drivers! {
     a_slow_head_is_408,
     an_idle_client_is_let_go,
     an_idle_server_connection_is_let_go,
+    a_servers_own_idle_time_is_honoured,
     malformed_requests_are_400,
     a_bad_chunk_ends_both_sides,
     silence_on_many_connections_costs_little,
@@ -129,6 +130,15 @@ fn an_idle_server_connection_is_let_go(driver: Driver) {
     });
     assert_eq!(client.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
     assert_eq!(origin.connections(), 2);
+}
+
+fn a_servers_own_idle_time_is_honoured(driver: Driver) {
+    let origin =
+        Origin::answering(|_| origin::response(200, "OK", &[("Keep-Alive", "timeout=2, max=100")], "ok"));
+    let lb = Lb::start(driver, format!("[timeouts]\nidle_up = \"10m\"\n{}", one_server(&origin)));
+    assert_eq!(get(lb.web(), "a", "/").status(), 200);
+    // A second before the server would, so that no request meets its end.
+    origin.wait_for("our end", |records| records.iter().all(|(_, ended)| *ended == Some(origin::Ended::Eof)));
 }
 
 fn malformed_requests_are_400(driver: Driver) {

@@ -10,6 +10,7 @@ mod bodies;
 mod capacity;
 mod connections;
 mod corpus;
+mod demo;
 mod draining;
 mod driver_choice;
 mod failures;

@@ -79,6 +79,16 @@ fn explain_tells_what_is_served(driver: Driver) {
         let told = explain(&["GET", &format!("http://x.example{target}")]);
         assert!(told.contains(&format!("hashed/{served}")), "{target} is served by {served}:\n{told}");
         assert!(told.contains("route hashed"), "{told}");
+        // The running process says the same of itself.
+        let at = lb.admin.to_string();
+        let live = run_ok(Command::new(BINARY).args([
+            "explain",
+            "--at",
+            &at,
+            "GET",
+            &format!("http://x.example{target}"),
+        ]));
+        assert!(live.contains(&format!("hashed/{served}")), "{target} is served by {served}:\n{live}");
     }
     for (cookie, served) in [("canary=always", "new/b"), ("canary=never", "old/a")] {
         let told = explain(&["GET", "http://shop.example/x", "-H", &format!("Cookie: {cookie}")]);
