@@ -1,6 +1,9 @@
 //! The smallest proxy: one client's bytes in, messages for the server out, and back. It does with the codec
 //! what the engine does, on plain vectors.
 
+// Each test that includes this module uses a part of it.
+#![allow(dead_code)]
+
 use lb_io::http1::body::{BodyError, Decoder, HELD_BYTES, Piece};
 use lb_io::http1::request::{self, FieldStorage, RequestError};
 use lb_io::http1::response::{self, RequestKind, ResponseError};
