@@ -1,10 +1,7 @@
 //! What a client sends: one verdict however it arrives, and what goes on reads the same again.
 
-#[path = "../../lb-io/tests/http1/relay.rs"]
-mod relay;
-
+use crate::relay::Requests;
 use lb_io::http1::Version;
-use relay::Requests;
 
 /// `bytes` are what a client sends on one connection.
 pub fn check(bytes: &[u8]) {

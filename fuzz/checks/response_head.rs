@@ -1,11 +1,8 @@
 //! What a server answers: one verdict however it arrives, and the client ends it where we do.
 
-#[path = "../../lb-io/tests/http1/relay.rs"]
-mod relay;
-
+use crate::relay::{Asked, Responses};
 use lb_io::http1::Version;
 use lb_io::http1::response::RequestKind;
-use relay::{Asked, Responses};
 
 /// The first of `bytes` says what was asked (HEAD 1, upgrade sent 2, by HTTP/1.0 4, legacy accepted 8, closing
 /// 16); the others are what the server sends before it closes.

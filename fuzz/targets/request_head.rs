@@ -2,5 +2,7 @@
 
 #[path = "../checks/request_head.rs"]
 mod check;
+#[path = "../../lb-io/tests/http1/relay.rs"]
+mod relay;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check::check(bytes));

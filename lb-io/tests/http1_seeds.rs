@@ -2,6 +2,8 @@
 
 #[path = "../../fuzz/checks/chunked_body.rs"]
 mod chunked_body;
+#[path = "http1/relay.rs"]
+mod relay;
 #[path = "../../fuzz/checks/request_head.rs"]
 mod request_head;
 #[path = "../../fuzz/checks/response_head.rs"]
