@@ -179,6 +179,8 @@ pub struct Exchange<'a> {
     head_bytes: u64,
     started: Duration,
     attempts: u32,
+    /// Another arm was tried than the session's.
+    fell_back: bool,
 }
 
 impl<'a> Exchange<'a> {
@@ -213,6 +215,7 @@ impl<'a> Exchange<'a> {
             head_bytes: plan.head_bytes,
             started: plan.started,
             attempts: 0,
+            fell_back: false,
         }
     }
 
@@ -322,7 +325,7 @@ impl<'a> Exchange<'a> {
         (self.idle_timeout, self.tunnel_timeout) = (arm.timeouts.idle_up, arm.timeouts.tunnel_idle);
         self.memory.cookies.clear();
         decision.write_cookies(table, false, &mut self.memory.cookies);
-        if decision.fallback() && self.attempts == 0 {
+        if decision.fallback() && !std::mem::replace(&mut self.fell_back, true) {
             self.worker.counters.fallbacks.add(1);
         }
         if self.worker.log.borrow().is_some() {

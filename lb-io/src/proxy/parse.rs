@@ -100,6 +100,7 @@ pub struct Plan {
 }
 
 /// What waiting for a head came to.
+#[expect(clippy::large_enum_variant, reason = "moved once per request; a box would be an allocation")]
 pub enum Head {
     /// There is a request.
     Complete(Plan),
@@ -114,15 +115,19 @@ pub enum Head {
 
 /// Reads the next request head on `down`.
 pub async fn read_head(worker: &Worker, down: ConnKey, memory: &mut Memory) -> Head {
-    let mut scanned = 0;
+    let (mut scanned, mut skipped) = (0, false);
     let (fresh, listener) = worker.slot(down, |slot| (slot.served == 0, slot.listener));
     let mut timed = fresh;
     loop {
         if let Some(mut buffer) = worker.take_unread(down) {
-            if scanned == 0 {
-                buffer.consume(scan::skip_empty_line(buffer.bytes()));
+            if !skipped {
+                let empty_line = scan::skip_empty_line(buffer.bytes());
+                skipped = empty_line > 0;
+                buffer.consume(empty_line);
             }
-            let end = scan::head_end(buffer.bytes(), scanned);
+            // Half an empty line is no head yet.
+            let begun = skipped || buffer.bytes() != b"\r";
+            let end = if begun { scan::head_end(buffer.bytes(), scanned) } else { None };
             let too_large = end.is_none() && buffer.len() >= Limits::default().head_bytes;
             if let Some(end) = end.or(too_large.then_some(buffer.len())) {
                 let plan = plan(worker, down, &buffer.bytes()[..end], memory);
@@ -130,7 +135,7 @@ pub async fn read_head(worker: &Worker, down: ConnKey, memory: &mut Memory) -> H
                 worker.put_unread(down, buffer);
                 return Head::Complete(plan);
             }
-            scanned = buffer.len();
+            scanned = if begun { buffer.len() } else { 0 };
             worker.put_unread(down, buffer);
         }
         match worker.fill(down) {

@@ -54,9 +54,11 @@ impl Context<'_> {
         self.world.random()
     }
 
-    /// Calls [`Actor::step`] at this time at the latest. May be called often; each call counts.
+    /// Calls [`Actor::step`] at this time, or a moment from now if that is over: time moves on whatever an
+    /// actor asks for. Each call counts.
     pub fn wake_at(&mut self, time: Duration) {
-        self.world.schedule_timer(time, self.actor);
+        let soonest = self.world.now() + Duration::from_micros(10);
+        self.world.schedule_timer(time.max(soonest), self.actor);
     }
 
     /// Listens on `address`. Connections that come are taken with [`Context::accept`].

@@ -11,6 +11,7 @@ pub mod tasks;
 pub mod timers;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use lb_core::{Cursors, RetryBudget, Table};
 
 use self::buffers::BufferPool;
-use self::conns::{Conns, Owner};
+use self::conns::{Conns, Fill, Owner};
 use self::pipes::Pipes;
 use self::randomness::Randomness;
 use self::tasks::{TaskIndex, Tasks};
@@ -44,6 +45,9 @@ const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// Connections for which a worker has room from the start.
 const USUAL_CONNS: usize = 128;
+
+/// Connections that are kept waiting when accepting was paused too late for them; further ones are closed.
+const HELD_CONNECTIONS: usize = MAX_EVENTS;
 
 /// Bounds of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +118,8 @@ pub struct Worker {
     draining_since: Cell<Option<Duration>>,
     log_since: Cell<Option<Duration>>,
     accept_retry_at: Cell<Option<Duration>>,
+    /// Accepted over the bound, in order.
+    held: RefCell<VecDeque<(ListenerKey, Socket)>>,
     starved: RefCell<Vec<TaskIndex>>,
     pub(crate) pipes: RefCell<Pipes>,
     woken: Cell<bool>,
@@ -162,6 +168,7 @@ impl Worker {
             draining_since: Cell::new(None),
             log_since: Cell::new(None),
             accept_retry_at: Cell::new(None),
+            held: RefCell::default(),
             starved: RefCell::default(),
             pipes: RefCell::default(),
             woken: Cell::new(false),
@@ -225,7 +232,8 @@ impl Worker {
 
     /// Whether a drain was begun and no client's connection is open any more.
     pub fn is_drained(&self) -> bool {
-        self.is_draining() && self.listeners.borrow().is_empty() && self.downstream.get() == 0
+        let idle = self.downstream.get() == 0 && self.held.borrow().is_empty();
+        self.is_draining() && self.listeners.borrow().is_empty() && idle
     }
 
     /// Whether another thread woke the driver since this was last asked.
@@ -239,6 +247,7 @@ impl Worker {
             self.driver.unlisten(listener.key);
         }
         self.tasks.clear();
+        self.held.borrow_mut().clear();
         let all = self.conns.borrow().all();
         for (conn, _) in all {
             self.close(conn, true);
@@ -290,15 +299,23 @@ impl Worker {
         wait
     }
 
-    /// Whatever happens on a pooled connection closes it, before an exchange of the same batch can take it.
+    /// Whatever comes on a pooled connection closes it, before an exchange of the same batch can take it.
     fn close_stale_upstreams(&self, events: &[Event]) {
         for event in events {
-            if let Event::Readable { conn, .. } = *event {
+            if let Event::Readable { conn, hangup } = *event {
                 let owner = self.conns.borrow_mut().try_get(conn).map(|slot| slot.owner);
                 if let Some(Owner::IdleUpstream { .. }) = owner {
-                    self.close_upstream(conn);
+                    self.note_readable(conn, hangup);
+                    self.check_idle_upstream(conn);
                 }
             }
+        }
+    }
+
+    /// Closes a pooled connection unless the event was about bytes that were read already.
+    fn check_idle_upstream(&self, conn: ConnKey) {
+        if self.is_hung_up(conn) || !matches!(self.fill(conn), Fill::Blocked) {
+            self.close_upstream(conn);
         }
     }
 
@@ -307,7 +324,7 @@ impl Worker {
             Event::Readable { conn, hangup } => match self.note_readable(conn, hangup) {
                 Owner::Task(task) => self.tasks.wake(task),
                 Owner::IdleDownstream => self.begin(conn),
-                Owner::IdleUpstream { .. } => self.close_upstream(conn),
+                Owner::IdleUpstream { .. } => self.check_idle_upstream(conn),
                 Owner::None => {}
             },
             Event::Writable { conn } => {
@@ -341,6 +358,21 @@ impl Worker {
 
     fn accepted(&self, listener: ListenerKey, socket: Socket) {
         self.counters.accepted.add(1);
+        if self.downstream.get() < self.limits.connections {
+            self.admit(listener, socket);
+        } else if self.held.borrow().len() < HELD_CONNECTIONS {
+            self.held.borrow_mut().push_back((listener, socket));
+        } else {
+            self.counters.turned_away.add(1);
+        }
+        if self.downstream.get() >= self.limits.connections {
+            // What is already on its way comes in yet, and is held.
+            self.pause_accepting(None);
+        }
+    }
+
+    /// Takes an accepted connection in.
+    fn admit(&self, listener: ListenerKey, socket: Socket) {
         let listener = self
             .listeners
             .borrow()
@@ -359,10 +391,6 @@ impl Worker {
         self.counters.active.add(1);
         let head_timeout = self.current.borrow().listener(listener).timeouts.request_head;
         self.set_deadline(conn, self.now() + head_timeout);
-        if self.downstream.get() >= self.limits.connections {
-            // What is already on its way comes in yet: at most one batch of events per listener.
-            self.pause_accepting(None);
-        }
     }
 
     fn pause_accepting(&self, only: Option<ListenerKey>) {
@@ -376,8 +404,12 @@ impl Worker {
         self.accept_retry_at.set(Some(self.now() + ACCEPT_RETRY));
     }
 
-    /// A descriptor was closed: accepting can go on.
+    /// A descriptor was closed: accepting can go on, first with what is held.
     fn resume_accepting(&self) {
+        while self.downstream.get() < self.limits.connections {
+            let Some((listener, socket)) = self.held.borrow_mut().pop_front() else { break };
+            self.admit(listener, socket);
+        }
         if self.downstream.get() >= self.limits.connections {
             return;
         }

@@ -143,8 +143,8 @@ fn write_forwarded<S: Text>(out: &mut Vec<u8>, head: &RequestHead<'_>, rewrite: 
                 }
             }
         }
-        // Writing to a Vec does not fail.
-        let _ = write!(out, "{}\r\n", peer.to_canonical());
+        write_address(out, peer.to_canonical());
+        out.extend_from_slice(b"\r\n");
     }
     if !overruled("x-forwarded-proto") && !received(Class::ForwardedProto) {
         write_field(out, b"x-forwarded-proto", if secure { b"https" } else { b"http" });
@@ -154,6 +154,24 @@ fn write_forwarded<S: Text>(out: &mut Vec<u8>, head: &RequestHead<'_>, rewrite: 
         && !received(Class::ForwardedHost)
     {
         write_field(out, b"x-forwarded-host", host);
+    }
+}
+
+/// Without the formatting machinery for the common kind: it is a tenth of the rewrite's time.
+fn write_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            write_number(out, u64::from(a));
+            for octet in [b, c, d] {
+                out.push(b'.');
+                write_number(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(address) => {
+            // Writing to a Vec does not fail.
+            let _ = write!(out, "{address}");
+        }
     }
 }
 

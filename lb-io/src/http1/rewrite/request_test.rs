@@ -83,6 +83,11 @@ fn trusted_peers_are_believed() {
         "GET /a/b?c HTTP/1.1|host: a.test|X-Forwarded-Host: c|Forwarded: x\
          |x-forwarded-for: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.7|x-forwarded-proto: https|x-request-id: id"
     );
+    for peer in ["255.0.10.1", "2001:db8::1"] {
+        let from = Forwarded { peer: peer.parse().expect("an address"), ..rewrite().forwarded };
+        let written = written("", &RequestRewrite { forwarded: from, ..rewrite() });
+        assert!(written.contains(&format!("x-forwarded-for: {peer}|")), "{written}");
+    }
     let mapped = Forwarded { peer: "::ffff:192.0.2.9".parse().expect("an address"), ..rewrite().forwarded };
     let written = written("", &RequestRewrite { forwarded: mapped, ..rewrite() });
     assert!(written.contains("x-forwarded-for: 192.0.2.9|"), "{written}");
