@@ -16,8 +16,8 @@ use crate::live::{Now, Table};
 use crate::path::{self, NormalPath, query_value};
 use crate::permit::Permit;
 use crate::pick::sticky::StickySeen;
-use crate::pick::{Asked, Care, Draw, Picked, Pool};
-use crate::session::{Session, with_address};
+use crate::pick::{Affinity, Asked, Care, Draw, Picked, Pool};
+use crate::session::Session;
 use crate::snapshot::{ArmIndex, Backend, Route, RouteIndex, ServerIndex, Split, Target};
 use crate::spec::{EncodedSlash, HashKey, PathEncoding, Policy, SessionKey};
 use crate::view::{Fields, RequestView};
@@ -135,14 +135,18 @@ impl<F: Fields + ?Sized> Request<'_, F> {
             _ => Choice::ONLY,
         };
         recorder.chose(&choice);
-        let mut client =
-            Client { choice, session, affinity: [0; ARMS_MAX], sticky: [StickySeen::Nothing; ARMS_MAX] };
+        let mut client = Client {
+            choice,
+            session,
+            affinity: [Affinity::Hash(0); ARMS_MAX],
+            sticky: [StickySeen::Nothing; ARMS_MAX],
+        };
         for (place, arm) in self.split.arms.iter().enumerate() {
             let pool = &self.table.snapshot.backend(arm.backend).pool;
             if let Some(sticky) = &pool.sticky {
                 client.sticky[place] = sticky.read(jar.sticky[place]);
             }
-            client.affinity[place] = self.affinity(pool, client.sticky[place], session);
+            client.affinity[place] = self.affinity(pool, session);
         }
         let round =
             Round { table: self.table, split: self.split, cursors, now, draw: Draw::new(self.random) };
@@ -167,35 +171,30 @@ impl<F: Fields + ?Sized> Request<'_, F> {
         }
     }
 
-    /// What rendezvous hashing hashes for one arm; anything, where that is not asked for.
-    fn affinity(&self, pool: &Pool, sticky: StickySeen, session: Option<Session>) -> u64 {
-        let hash = Keyed::new(&self.table.snapshot.keys.share, Purpose::Affinity);
-        let source = || with_address(hash.part(b"source"), self.view.source);
-        let of_session = || match session {
-            Some(session) => hash.part(b"session").part(&session.id.to_le_bytes()),
-            // Nothing but the address tells sessions of one server apart when they must move.
-            None => source(),
+    /// What rendezvous hashing hashes for one arm.
+    fn affinity(&self, pool: &Pool, session: Option<Session>) -> Affinity {
+        let source = Affinity::Source(self.view.source);
+        // Without a session nothing but the address tells those of one server apart when they must move.
+        let of_session = session.map_or(source, |session| Affinity::Session(session.id));
+        let of_value = |kind: &[u8], value: &[u8]| {
+            let hash = Keyed::new(&self.table.snapshot.keys.share, Purpose::Affinity);
+            Affinity::Hash(hash.part(kind).part(value).finish() as u64)
         };
-        let hash = if pool.policy == Policy::Rendezvous {
-            match &pool.hash_key {
-                HashKey::Session => of_session(),
-                HashKey::Source => source(),
-                HashKey::Header(name) => match self.view.header_values(name.as_bytes()).next() {
-                    Some(value) => hash.part(b"header").part(value),
-                    None => source(),
-                },
-                HashKey::Path => hash.part(b"path").part(self.path),
-                HashKey::Query(name) => match query_value(self.view.query, name.as_bytes()) {
-                    Some(value) => hash.part(b"query").part(value),
-                    None => source(),
-                },
+        match &pool.hash_key {
+            // Only a session that must leave its server is hashed then.
+            _ if pool.policy != Policy::Rendezvous => of_session,
+            HashKey::Session => of_session,
+            HashKey::Source => source,
+            HashKey::Header(name) => {
+                let value = self.view.header_values(name.as_bytes()).next();
+                value.map_or(source, |value| of_value(b"header", value))
             }
-        } else if sticky != StickySeen::Nothing {
-            of_session()
-        } else {
-            return 0;
-        };
-        hash.finish() as u64
+            HashKey::Path => of_value(b"path", self.path),
+            HashKey::Query(name) => {
+                let value = query_value(self.view.query, name.as_bytes());
+                value.map_or(source, |value| of_value(b"query", value))
+            }
+        }
     }
 }
 
@@ -205,7 +204,7 @@ struct Client {
     choice: Choice,
     session: Option<Session>,
     /// By arm.
-    affinity: [u64; ARMS_MAX],
+    affinity: [Affinity; ARMS_MAX],
     /// By arm.
     sticky: [StickySeen; ARMS_MAX],
 }
@@ -248,6 +247,7 @@ impl Round<'_> {
         let backend = self.split.arms.get(place)?.backend;
         let asked = Asked {
             live: &self.table.live,
+            share_key: &self.table.snapshot.keys.share,
             now: self.now,
             care,
             tried,
@@ -352,7 +352,8 @@ impl Decision {
     /// Where to try next, `tried` being the servers that this exchange has tried: another server of the same arm,
     /// of another arm if that may be, or, only when there is no other, one that was tried. `None` if nobody can
     /// serve, or if `table` is not the one that the decision was made with: then the request is to be decided
-    /// anew. Whether another attempt is safe and within budget is the caller's to know.
+    /// anew. Whether another attempt is safe and within budget is the caller's to know. A server that only closed a
+    /// pooled connection is best left out of `tried`: it can serve, and a sticky session should stay with it.
     pub fn again(
         &self,
         table: &Table,

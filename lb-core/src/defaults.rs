@@ -61,6 +61,8 @@ pub const CONDITIONS_MAX: usize = 64;
 pub const ROUTES_PER_PLACE_MAX: usize = 256;
 /// Routes with a `path_regex` on one host: these are tried one by one.
 pub const REGEXES_PER_HOST_MAX: usize = 256;
+/// Regular expressions in a spec at most, each of which may take a megabyte.
+pub const REGEXES_MAX: usize = 10_000;
 /// Segments of a `path_prefix` at most; it bounds the walk through the trie.
 pub const PREFIX_SEGMENTS_MAX: usize = 64;
 /// Different values of `priority` at most: each is an index of its own that may have to be asked.

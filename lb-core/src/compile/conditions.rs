@@ -161,6 +161,13 @@ fn test(test: &ValueMatch, kind: Kind, place: &Place, problems: &mut Problems) -
     Some(Test { name: name.into_bytes().into(), value })
 }
 
+/// How many expressions a route has.
+pub(super) fn count_regexes(route: &RouteSpec) -> usize {
+    let tests = route.headers.iter().chain(&route.query).chain(&route.cookies);
+    let in_tests = tests.filter(|it| matches!(it.test, ValueTest::Regex(_))).count();
+    in_tests + usize::from(matches!(route.path, PathMatch::Regex(_)))
+}
+
 /// An expression that the whole of a value must match.
 pub(super) fn regex(text: &str, place: &Place, problems: &mut Problems) -> Option<Regex> {
     let build = |text: &str| RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build();

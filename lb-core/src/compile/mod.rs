@@ -41,6 +41,10 @@ pub fn compile(spec: &Spec) -> Result<Compiled, Vec<Problem>> {
     let mut problems = Problems::default();
     let root = Place::root();
     bounds(spec, &mut problems);
+    if problems.has_errors() {
+        // Nothing is made of what is too much, not even further problems.
+        return Err(problems.finish().0);
+    }
 
     let keys = keys(&spec.secrets, &root.field("secrets"), &mut problems);
     let session_place = root.field("session").field("cookie");
@@ -87,6 +91,14 @@ fn bounds(spec: &Spec, problems: &mut Problems) {
     at_most(spec.backends.len(), defaults::BACKENDS_MAX, "backends", &root.field("backend"), problems);
     let servers = spec.backends.iter().flat_map(|it| &it.servers).map(|it| it.address.all().len()).sum();
     at_most(servers, defaults::SERVERS_MAX, "servers in all backends", &root.field("backend"), problems);
+    let regexes = spec.routes.iter().map(conditions::count_regexes).sum();
+    at_most(
+        regexes,
+        defaults::REGEXES_MAX,
+        "regular expressions in all routes",
+        &root.field("route"),
+        problems,
+    );
 }
 
 /// Refuses more of something than the bound says.

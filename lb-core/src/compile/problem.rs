@@ -79,6 +79,11 @@ impl Problems {
         Told(self.list.last_mut())
     }
 
+    /// Whether one of them is an error.
+    pub(crate) fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
     /// Whether there are so many that searching for what was meant is no longer worth the time.
     pub(crate) fn are_many(&self) -> bool {
         self.list.len() > PROBLEMS_MAX / 10

@@ -31,6 +31,10 @@ struct Layer {
 #[derive(Debug, Default)]
 struct Paths {
     exact: Map<Box<[u8]>, Candidates>,
+    /// Bytes of the longest exact path and of the longest segment: what is longer need not be hashed, so a
+    /// client's long paths cost no more than a copy of what routes have.
+    exact_len_max: usize,
+    segment_len_max: usize,
     /// Segments; the first node is the root. Empty where no route has a prefix.
     nodes: Vec<Node>,
     regexes: Vec<(Regex, Candidates)>,
@@ -77,7 +81,8 @@ impl Layer {
 
 impl Paths {
     fn walk(&self, path: &[u8], visit: &mut impl FnMut(&[RouteIndex]) -> bool) -> bool {
-        if let Some(candidates) = self.exact.get(path)
+        if path.len() <= self.exact_len_max
+            && let Some(candidates) = self.exact.get(path)
             && visit(candidates)
         {
             return true;
@@ -104,6 +109,9 @@ impl Paths {
         let mut at = 0;
         let segments = path.strip_prefix(b"/").unwrap_or(path);
         for segment in segments.split(|byte| *byte == b'/') {
+            if segment.len() > self.segment_len_max {
+                break;
+            }
             match node.children.get(segment) {
                 Some(child) => at = *child,
                 None => break,
@@ -199,6 +207,7 @@ impl Builder {
             let candidates = routes.into_boxed_slice();
             match key.path {
                 PathKey::Exact(path) => {
+                    paths.exact_len_max = paths.exact_len_max.max(path.len());
                     paths.exact.insert(path.into(), candidates);
                 }
                 PathKey::Prefix(prefix) => paths.insert_prefix(&prefix, candidates),
@@ -233,6 +242,7 @@ impl Paths {
         }
         let mut at = 0;
         for segment in segments(prefix) {
+            self.segment_len_max = self.segment_len_max.max(segment.len());
             let next = self.nodes.len() as u32;
             let child = *self.nodes[at].children.entry(segment.into()).or_insert(next);
             if child == next {

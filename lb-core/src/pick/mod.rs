@@ -10,11 +10,14 @@ mod round_robin;
 pub(crate) mod sticky;
 
 use crate::decide::PickReason;
+use crate::hash::{Keyed, Purpose, SecretKey};
 use crate::live::{Live, Now};
+use crate::session::with_address;
 use crate::snapshot::ServerIndex;
 use crate::spec::{HashKey, Policy};
 use rendezvous::Tiers;
 use round_robin::Order;
+use std::net::IpAddr;
 use sticky::{Sticky, StickySeen};
 
 /// What a backend's picks need, compiled.
@@ -60,13 +63,37 @@ pub(crate) struct Asked<'a> {
     pub(crate) care: Care,
     /// Servers that this exchange has tried.
     pub(crate) tried: &'a [ServerIndex],
+    pub(crate) share_key: &'a SecretKey,
     /// What the hashing policies hash.
-    pub(crate) affinity: u64,
+    pub(crate) affinity: Affinity,
     pub(crate) sticky: StickySeen,
     /// Where the backend's cursor stands.
     pub(crate) cursor: u32,
     /// Random bits.
     pub(crate) draw: Draw,
+}
+
+/// What a request is hashed by; hashed only when it is asked for, for most requests do not need it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Affinity {
+    /// A value that is hashed already.
+    Hash(u64),
+    /// A session.
+    Session(u128),
+    /// A client's address.
+    Source(IpAddr),
+}
+
+impl Affinity {
+    fn hash(self, share_key: &SecretKey) -> u64 {
+        let hash = Keyed::new(share_key, Purpose::Affinity);
+        let hash = match self {
+            Affinity::Hash(hash) => return hash,
+            Affinity::Session(id) => hash.part(b"session").part(&id.to_le_bytes()),
+            Affinity::Source(address) => with_address(hash.part(b"source"), address),
+        };
+        hash.finish() as u64
+    }
 }
 
 /// The answer.

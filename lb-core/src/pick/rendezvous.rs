@@ -35,19 +35,13 @@ impl Tiers {
 
     /// The server with the highest score among those that can serve.
     pub(super) fn pick(&self, asked: &Asked<'_>) -> Option<ServerIndex> {
-        self.highest(asked.affinity, |server| asked.can_serve(server))
+        self.highest(asked.affinity.hash(asked.share_key), |server| asked.can_serve(server))
     }
 
     fn highest(&self, affinity: u64, can_serve: impl Fn(ServerIndex) -> bool) -> Option<ServerIndex> {
         let mut best: Option<(u64, u64, u32, ServerIndex)> = None;
         for tier in &self.tiers {
-            let hashes = tier.members.iter().map(|(seed, server)| (mix(affinity ^ seed), *seed, *server));
-            let Some((hash, seed, server)) =
-                // Seeds break ties, as the order of the spec may differ between nodes.
-                hashes.filter(|(_, _, server)| can_serve(*server)).max_by_key(|(hash, seed, _)| (*hash, *seed))
-            else {
-                continue;
-            };
+            let Some((hash, seed, server)) = tier.highest(affinity, &can_serve) else { continue };
             let wins = match best {
                 None => true,
                 Some((other_hash, other_seed, other_weight, _)) => {
@@ -61,6 +55,28 @@ impl Tiers {
             }
         }
         best.map(|(_, _, _, server)| server)
+    }
+}
+
+impl Tier {
+    /// The highest hash of those that can serve, with seed and server. Whether one can is asked only of those that
+    /// beat all before them: a handful, however many there are.
+    fn highest(
+        &self,
+        affinity: u64,
+        can_serve: &impl Fn(ServerIndex) -> bool,
+    ) -> Option<(u64, u64, ServerIndex)> {
+        let mut best: Option<(u64, u64, ServerIndex)> = None;
+        for &(seed, server) in &self.members {
+            let hash = mix(affinity ^ seed);
+            // Seeds break ties, as the order of the spec may differ between nodes.
+            if best.is_none_or(|(other, other_seed, _)| (hash, seed) > (other, other_seed))
+                && can_serve(server)
+            {
+                best = Some((hash, seed, server));
+            }
+        }
+        best
     }
 }
 
