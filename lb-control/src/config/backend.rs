@@ -63,6 +63,9 @@ fn backend(
         retry: retry(reader, scope, &shapes::OWN_RETRY),
         ..BackendSpec::default()
     };
+    if backend.balance != Policy::Rendezvous && !reader.is_broken(scope, "balance") {
+        reader.no_effect(scope, "hash_key", "only balance = \"rendezvous\" hashes");
+    }
     if scope.table.get("server").is_none() {
         reader.missing(
             scope,
@@ -96,7 +99,10 @@ fn server(reader: &mut Reader<'_>, scope: Scope<'_>) -> (ServerSpec, Option<Name
     let mut named = None;
     let address = match reader.parsed(scope, "address", address::server) {
         Some(found) => match found.value {
-            HostPort::Literal(address) => Address::Literal(address),
+            HostPort::Literal(address) => {
+                reader.no_effect(scope, "resolve", "the address is no name");
+                Address::Literal(address)
+            }
             HostPort::Name(host, port) => {
                 named = Some((host, port, resolve.is_some_and(|found| found.value), found.span));
                 Address::default()

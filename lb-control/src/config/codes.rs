@@ -31,4 +31,5 @@ codes! {
     UNRESOLVED_HERE = "LB153", "A name that stands for no address just now, as far as a check can tell.";
     OPEN_KEYS = "LB154", "The secret file can be read by everyone.";
     NEEDS_RESTART = "LB155", "A setting that only a restart applies.";
+    NO_EFFECT = "LB156", "A key that has no effect as things stand.";
 }

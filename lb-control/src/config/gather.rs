@@ -210,7 +210,7 @@ pub fn apply_defaults(items: &mut Value, defaults: &Table) {
         Value::Table(table) => {
             for default in &defaults.entries {
                 match table.entries.iter_mut().find(|entry| entry.key == default.key) {
-                    None => table.entries.push(default.clone()),
+                    None => table.entries.push(Entry { inherited: true, ..default.clone() }),
                     Some(entry) => {
                         if let (Value::Table(_), Value::Table(inner)) =
                             (&entry.node.value, &default.node.value)

@@ -96,6 +96,21 @@ impl<'a> Reader<'a> {
         );
     }
 
+    /// Whether a key has a value that could not be read.
+    pub fn is_broken(&self, scope: Scope<'_>, key: &str) -> bool {
+        scope.table.get(key).is_some_and(|node| self.broken.contains(&node.span))
+    }
+
+    /// Warns of a key that changes nothing beside the others, if the table itself has it.
+    pub fn no_effect(&mut self, scope: Scope<'_>, key: &'static str, because: &str) {
+        if let Some(entry) = scope.table.entry(key).filter(|entry| !entry.inherited)
+            && !self.is_broken(scope, key)
+        {
+            let message = format!("`{key}` has no effect: {because}");
+            self.report.add(Diagnostic::warning(codes::NO_EFFECT, message).at(entry.key_span));
+        }
+    }
+
     /// Reports that a required key is missing, unless a mistyped one stands for it.
     pub fn missing(&mut self, scope: Scope<'_>, key: &'static str, expected: &str) {
         self.broken.insert(scope.span);

@@ -203,9 +203,13 @@ pub(super) fn listeners(
         let ways = [("peer", ClientAddress::Peer), ("x-forwarded-for", ClientAddress::XForwardedFor)];
         let client_address = reader.choice(scope, "client_address", &ways, &["proxy", "forwarded"]);
         let max_connections = reader.integer(scope, "max_connections", 1..=100_000_000);
+        let trusted = networks(reader, scope, "trusted");
+        if trusted.is_empty() && client_address.as_ref().is_some_and(|way| way.value != ClientAddress::Peer) {
+            reader.no_effect(scope, "client_address", "no peer is `trusted`");
+        }
         specs.push(ListenerSpec {
             name: name.clone(),
-            trusted: networks(reader, scope, "trusted"),
+            trusted,
             client_address: client_address.map(|found| found.value).unwrap_or_default(),
             timeouts: timeouts(reader, scope, &shapes::LISTENER_TIMEOUTS),
             max_connections: max_connections.map(|found| found.value as u32),

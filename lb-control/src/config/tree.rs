@@ -66,6 +66,8 @@ pub struct Entry {
     pub key_span: Span,
     /// Its value.
     pub node: Node,
+    /// Came from `[defaults]`, not from the table itself.
+    pub inherited: bool,
 }
 
 impl Table {
@@ -115,6 +117,7 @@ fn convert_table(file: u32, table: DeTable<'_>, malformed: &mut Vec<Malformed>) 
                 key_span: Span { file, start: range.start, end: range.end },
                 key: key.into_inner().into_owned(),
                 node: convert(file, value, malformed),
+                inherited: false,
             }
         })
         .collect();
