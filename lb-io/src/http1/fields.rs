@@ -117,17 +117,12 @@ pub(super) fn classify(name: &[u8]) -> Class {
 
 /// What all `Connection` fields of a head say together.
 #[derive(Debug, Default)]
-pub(super) struct Connection<'b> {
+pub(super) struct Connection {
     pub close: bool,
     pub keep_alive: bool,
     pub upgrade: bool,
-    nominated: Nominated<'b>,
-}
-
-#[derive(Debug, Default)]
-struct Nominated<'b> {
-    names: [&'b [u8]; MAX_NOMINATED],
-    length: usize,
+    /// Options beyond the standard ones.
+    nominated: usize,
 }
 
 /// Why a `Connection` field is refused.
@@ -139,9 +134,9 @@ pub(super) enum ConnectionFault {
     Protected,
 }
 
-impl<'b> Connection<'b> {
+impl Connection {
     /// Takes in one `Connection` field's value: `#connection-option`, RFC 9110 section 7.6.1.
-    pub fn add(&mut self, value: &'b [u8]) -> Result<(), ConnectionFault> {
+    pub fn add(&mut self, value: &[u8]) -> Result<(), ConnectionFault> {
         for option in elements(value) {
             // RFC 9110 section 5.6.1.2: a recipient MUST ignore a reasonable number of empty elements.
             if option.is_empty() {
@@ -150,34 +145,57 @@ impl<'b> Connection<'b> {
             if !option.iter().all(|byte| is_token_byte(*byte)) {
                 return Err(ConnectionFault::Malformed);
             }
-            if option.eq_ignore_ascii_case(b"close") {
-                self.close = true;
-            } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                self.keep_alive = true;
-            } else if option.eq_ignore_ascii_case(b"upgrade") {
-                self.upgrade = true;
-            } else if !classify(option).nominable() {
-                return Err(ConnectionFault::Protected);
-            } else if !option.eq_ignore_ascii_case(b"te") {
-                let Nominated { names, length } = &mut self.nominated;
-                *names.get_mut(*length).ok_or(ConnectionFault::Malformed)? = option;
-                *length += 1;
+            match standard(option) {
+                Some(Standard::Close) => self.close = true,
+                Some(Standard::KeepAlive) => self.keep_alive = true,
+                Some(Standard::Upgrade) => self.upgrade = true,
+                Some(Standard::Te) => {}
+                None if !classify(option).nominable() => return Err(ConnectionFault::Protected),
+                None if self.nominated == MAX_NOMINATED => return Err(ConnectionFault::Malformed),
+                None => self.nominated += 1,
             }
         }
         Ok(())
     }
 
-    /// Marks the fields that were nominated as [`Class::Dropped`].
+    /// Marks the fields that were nominated as [`Class::Dropped`]. The bound on nominated names keeps this
+    /// linear.
     pub fn mark(&self, headers: &[Header<'_>], classes: &mut [Class]) {
-        let nominated = &self.nominated.names[..self.nominated.length];
-        if nominated.is_empty() {
+        if self.nominated == 0 {
             return;
         }
-        for (header, class) in headers.iter().zip(classes) {
-            if nominated.iter().any(|name| name.eq_ignore_ascii_case(header.name.as_bytes())) {
-                *class = Class::Dropped;
+        for at in 0..headers.len() {
+            if !headers[at].name.eq_ignore_ascii_case("connection") {
+                continue;
+            }
+            for option in elements(headers[at].value).filter(|option| standard(option).is_none()) {
+                for (header, class) in headers.iter().zip(classes.iter_mut()) {
+                    if header.name.as_bytes().eq_ignore_ascii_case(option) {
+                        *class = Class::Dropped;
+                    }
+                }
             }
         }
+    }
+}
+
+/// Options whose meaning is known, and whose fields have classes of their own.
+enum Standard {
+    Close,
+    KeepAlive,
+    Upgrade,
+    Te,
+}
+
+/// Which of them `option` is. An empty element is none that nominates, and is taken for `te`.
+fn standard(option: &[u8]) -> Option<Standard> {
+    match option.len() {
+        0 => Some(Standard::Te),
+        2 if option.eq_ignore_ascii_case(b"te") => Some(Standard::Te),
+        5 if option.eq_ignore_ascii_case(b"close") => Some(Standard::Close),
+        7 if option.eq_ignore_ascii_case(b"upgrade") => Some(Standard::Upgrade),
+        10 if option.eq_ignore_ascii_case(b"keep-alive") => Some(Standard::KeepAlive),
+        _ => None,
     }
 }
 

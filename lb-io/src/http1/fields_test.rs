@@ -82,10 +82,10 @@ fn connection_options() {
     assert_eq!(connection.add(b"Close, ,keep-alive"), Ok(()));
     assert_eq!(connection.add(b"upgrade,x-a"), Ok(()));
     assert!(connection.close && connection.keep_alive && connection.upgrade);
-    let headers = ["X-A", "x-a", "X-B"].map(|name| Header { name, value: b"" });
-    let mut classes = [Class::EndToEnd; 3];
+    let headers = ["X-A", "Connection", "x-a", "X-B"].map(|name| Header { name, value: b"upgrade,x-a" });
+    let mut classes = [Class::EndToEnd; 4];
     connection.mark(&headers, &mut classes);
-    assert_eq!(classes, [Class::Dropped, Class::Dropped, Class::EndToEnd]);
+    assert_eq!(classes, [Class::Dropped, Class::EndToEnd, Class::Dropped, Class::EndToEnd]);
 
     assert_eq!(Connection::default().add(b"a b"), Err(ConnectionFault::Malformed));
     assert_eq!(Connection::default().add(b"x, Host"), Err(ConnectionFault::Protected));

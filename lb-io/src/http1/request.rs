@@ -274,7 +274,7 @@ pub fn parse<'h, 'b: 'h>(
 /// What the fields say that concerns us.
 #[derive(Default)]
 struct Gathered<'h> {
-    connection: Connection<'h>,
+    connection: Connection,
     host: Option<&'h [u8]>,
     length: Option<u64>,
     codings: Codings,

@@ -251,7 +251,7 @@ fn fault_of(head: &[u8]) -> ResponseError {
 /// What the fields say that concerns us.
 #[derive(Default)]
 struct Gathered<'h> {
-    connection: Connection<'h>,
+    connection: Connection,
     length: Option<u64>,
     codings: Codings,
     upgrade: Option<&'h [u8]>,

@@ -66,7 +66,8 @@ async fn serve(worker: &Rc<Worker>, task: TaskIndex, down: ConnKey, memory: &mut
             }
         };
         worker.slot(down, |slot| slot.served += 1);
-        match Exchange::begin(worker, task, down, memory, &plan).run(plan).await {
+        let mut exchange = Exchange::begin(worker, task, down, memory, plan);
+        match exchange.run().await {
             After::NextRequest => {}
             After::Close { more_may_come } => return close_gently(worker, down, more_may_come).await,
             After::Reset => return worker.close_downstream(down, true),
@@ -160,6 +161,9 @@ pub struct Exchange<'a> {
     pub(super) memory: &'a mut Memory,
     /// The table it was decided by, until the response head is written.
     pub(super) current: Option<Rc<Current>>,
+    course: Course,
+    /// The client will send nothing more.
+    is_last: bool,
     pub(super) route: Option<RouteIndex>,
     pub(super) kind: RequestKind,
     pub(super) idempotent: bool,
@@ -189,7 +193,7 @@ impl<'a> Exchange<'a> {
         task: TaskIndex,
         down: ConnKey,
         memory: &'a mut Memory,
-        plan: &Plan,
+        plan: Plan,
     ) -> Self {
         let limit = plan.route.and_then(|route| plan.current.table.snapshot.route(route).actions.max_body);
         Self {
@@ -197,7 +201,9 @@ impl<'a> Exchange<'a> {
             task,
             down,
             memory,
-            current: Some(Rc::clone(&plan.current)),
+            current: Some(plan.current),
+            course: plan.course,
+            is_last: !plan.keep_alive && !worker.is_draining(),
             route: plan.route,
             kind: plan.kind,
             idempotent: plan.idempotent,
@@ -220,20 +226,15 @@ impl<'a> Exchange<'a> {
     }
 
     /// Brings the exchange to its end.
-    async fn run(mut self, plan: Plan) -> After {
-        let is_last = !plan.keep_alive && !self.worker.is_draining();
-        let reason = match plan.course {
+    async fn run(&mut self) -> After {
+        let reason = match self.course {
             Course::Refuse(reason) => Some(reason),
             Course::Answer { status } => {
                 self.status = status;
-                self.keep_alive &= plan.body == Framing::None;
-                drop(plan);
+                self.current = None;
                 self.deliver().await
             }
-            Course::Forward(decision) => {
-                drop(plan);
-                self.forward(decision).await
-            }
+            Course::Forward(_) => self.forward().await,
         };
         // A client that has had a part of its response, or has left, can't be told any more.
         if let Some(reason) = reason {
@@ -249,17 +250,20 @@ impl<'a> Exchange<'a> {
                 After::Reset
             }
             _ if self.keep_alive => After::NextRequest,
-            _ => After::Close { more_may_come: !(is_last && (self.upload.is_empty() || self.upload.done)) },
+            _ => After::Close {
+                more_may_come: !(self.is_last && (self.upload.is_empty() || self.upload.done)),
+            },
         }
     }
 
     /// Tries servers until one has answered, or there is no point in trying on. Returns why the exchange
     /// came to no good end, if so.
-    async fn forward(&mut self, mut decision: Decision) -> Option<Reason> {
+    async fn forward(&mut self) -> Option<Reason> {
         let worker = self.worker;
         worker.retry_budget.borrow_mut().exchange();
         let mut tried = [ServerIndex(0); TRIED_SERVERS];
         loop {
+            let Course::Forward(decision) = self.course else { return None };
             let current = Rc::clone(self.current.as_ref()?);
             let (pool, retries) = self.prepare(&current, &decision);
             let permit = decision.take(&current.table, &mut current.cursors.borrow_mut(), worker.now());
@@ -291,10 +295,13 @@ impl<'a> Exchange<'a> {
             if !repeatable || !allowed || place + 1 >= TRIED_SERVERS || worker.is_hung_up(self.down) {
                 return Some(reason);
             }
-            let free = self.attempts == 1 && nothing_sent;
+            // The first is free where the server had no part in the failure: nothing was sent, or our pooled
+            // connection had been closed before.
+            let free = self.attempts == 1 && (nothing_sent || connected == Some(true));
             if !free && !worker.retry_budget.borrow_mut().retry() {
                 return Some(reason);
             }
+            let Course::Forward(decision) = &self.course else { return None };
             tried[place] = decision.server();
             self.upload.begin_again();
             let current = Rc::clone(self.current.as_ref()?);
@@ -309,7 +316,7 @@ impl<'a> Exchange<'a> {
             // A server once more only where it was our pooled connection that was closed under us.
             let again = |next: &Decision| tried[..self.attempts as usize].contains(&next.server());
             match next {
-                Some(next) if !again(&next) || connected == Some(true) => decision = next,
+                Some(next) if !again(&next) || connected == Some(true) => self.course = Course::Forward(next),
                 _ => return Some(reason),
             }
             worker.counters.retries.add(1);
@@ -450,6 +457,6 @@ mod tests {
             size_of::<F>()
         }
         let bytes = size_of_future(serve_jobs);
-        assert!(bytes <= 2304, "{bytes} bytes");
+        assert!(bytes <= 1536, "{bytes} bytes");
     }
 }
