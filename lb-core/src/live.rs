@@ -2,9 +2,9 @@
 //! (backend, entry name, address) and survives every snapshot that still has that identity.
 
 use crate::defaults::{REMOVAL_FIRST, REMOVAL_MAX};
+use crate::hash::Map;
 use crate::snapshot::{ServerIndex, Snapshot};
 use crate::spec::Admin;
-use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub struct Live {
 
 impl Live {
     fn carry(snapshot: &Snapshot, previous: Option<&Live>) -> Live {
-        let known: HashMap<&Identity, &Arc<ServerLive>> = previous
+        let known: Map<&Identity, &Arc<ServerLive>> = previous
             .iter()
             .flat_map(|live| live.servers.iter())
             .map(|server| (&server.identity, server))

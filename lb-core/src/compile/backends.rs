@@ -6,14 +6,14 @@ use super::problem::{Place, Problems};
 use super::{at_most, cookie_name, timeouts};
 use crate::cookie::is_token_byte;
 use crate::defaults::{SERVERS_PER_BACKEND_MAX, STICKY_COOKIE_PREFIX, WEIGHT, WEIGHT_MAX};
-use crate::hash::{Keyed, Purpose};
+use crate::hash::{Keyed, Map, Purpose};
 use crate::live::Identity;
 use crate::pick::sticky::{Sticky, with_identity};
 use crate::pick::{Member, Pool};
 use crate::session::Keys;
 use crate::snapshot::{Backend, BackendIndex, Server, ServerIndex};
 use crate::spec::{Address, BackendSpec, HashKey, Policy, ServerSpec, Spec};
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
 
 /// An entry's addresses, each once.
 fn addresses(server: &ServerSpec) -> impl Iterator<Item = SocketAddr> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = BTreeSet::new();
     server.address.all().iter().copied().filter(move |address| seen.insert(*address))
 }
 
@@ -179,7 +179,7 @@ fn check_server(server: &ServerSpec, place: &Place, problems: &mut Problems) {
 }
 
 fn check_same_address(backend: &BackendSpec, place: &Place, problems: &mut Problems) {
-    let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
+    let mut seen: Map<SocketAddr, usize> = Map::default();
     for (index, server) in backend.servers.iter().enumerate() {
         for address in addresses(server) {
             let first = *seen.entry(address).or_insert(index);

@@ -8,8 +8,9 @@ use super::names::Names;
 use super::problem::{Place, Problems};
 use crate::choose::mark_cookie;
 use crate::find::HostKey;
+use crate::hash::Map;
 use crate::spec::{RouteSpec, SessionKey, Spec};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// Hosts on which a cookie is set, each with the number of what sets it.
 type Reach = Vec<(HostKey, usize)>;
@@ -64,8 +65,8 @@ fn backends_of(route: &RouteSpec, backends: &Names<'_>) -> impl Iterator<Item = 
 /// One name must not be the session's, a tester's, a mark's and a sticky cookie's at once, whatever the hosts.
 fn check_kinds(spec: &Spec, problems: &mut Problems) {
     let root = Place::root();
-    let mut kinds: HashMap<String, &str> =
-        HashMap::from([(spec.session.cookie.clone(), "the session cookie")]);
+    let mut kinds: Map<String, &str> =
+        [(spec.session.cookie.clone(), "the session cookie")].into_iter().collect();
     let mut claim = |name: String, kind: &'static str, place: Place| {
         let earlier = *kinds.entry(name.clone()).or_insert(kind);
         if earlier != kind {
@@ -91,7 +92,7 @@ fn check_kinds(spec: &Spec, problems: &mut Problems) {
 
 /// Two different owners that a client of one host may meet, the earlier one first.
 fn overlap(reach: &Reach) -> Option<(usize, usize)> {
-    let mut owners: HashMap<&HostKey, usize> = HashMap::new();
+    let mut owners: Map<&HostKey, usize> = Map::default();
     for (host, owner) in reach {
         let first = *owners.entry(host).or_insert(*owner);
         if first != *owner {

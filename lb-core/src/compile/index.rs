@@ -5,10 +5,11 @@ use super::problem::{Place, Problems};
 use super::{at_most, codes};
 use crate::defaults::{PRIORITIES_MAX, REGEXES_PER_HOST_MAX, ROUTES_PER_PLACE_MAX};
 use crate::find::{Builder, Finder, HostKey, IndexKey, PathKey};
+use crate::hash::Map;
 use crate::snapshot::RouteIndex;
 use crate::spec::{PathMatch, RouteSpec, Spec};
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 pub(super) fn compile(spec: &Spec, problems: &mut Problems) -> Finder {
     let place = |index: usize| Place::root().field("route").index(index);
@@ -17,7 +18,7 @@ pub(super) fn compile(spec: &Spec, problems: &mut Problems) -> Finder {
     at_most(priorities.len(), PRIORITIES_MAX, "different priorities", &priority_place, problems);
 
     let mut builder = Builder::default();
-    let mut regexes_of_host: HashMap<(i32, HostKey), usize> = HashMap::new();
+    let mut regexes_of_host: Map<(i32, HostKey), usize> = Map::default();
     for (index, route) in spec.routes.iter().enumerate() {
         if let PathMatch::Regex(text) = &route.path
             && !builder.has_regex(text)
@@ -68,7 +69,7 @@ fn unreachable(spec: &Spec, key: &IndexKey, routes: &[RouteIndex], problems: &mu
     if routes.len() < 2 {
         return;
     }
-    let mut first_with: HashMap<String, usize> = HashMap::new();
+    let mut first_with: Map<String, usize> = Map::default();
     for route in routes.iter().map(|route| route.0 as usize) {
         let it = &spec.routes[route];
         let (mut methods, mut listeners) = (it.methods.clone(), it.listeners.clone());

@@ -3,13 +3,13 @@
 use super::codes;
 use super::problem::{Place, Problems};
 use crate::defaults::NAME_LEN_MAX;
+use crate::hash::Map;
 use crate::text::nearest;
-use std::collections::HashMap;
 
 /// The names of one kind of thing.
 pub(super) struct Names<'a> {
     kind: &'static str,
-    places: HashMap<&'a str, usize>,
+    places: Map<&'a str, usize>,
 }
 
 impl<'a> Names<'a> {
@@ -29,7 +29,7 @@ impl<'a> Names<'a> {
         names: impl Iterator<Item = &'a str>,
         problems: &mut Problems,
     ) -> Names<'a> {
-        let mut places = HashMap::new();
+        let mut places = Map::default();
         for (index, name) in names.enumerate() {
             let place = around.field(kind).index(index).field("name");
             if !is_name(name) {

@@ -5,7 +5,7 @@ use crate::host;
 use crate::path::trim_slashes;
 use crate::snapshot::RouteIndex;
 use regex::bytes::Regex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// All routes with the same host and path, most specific first.
 type Candidates = Box<[RouteIndex]>;
@@ -155,7 +155,7 @@ pub(crate) enum PathKey {
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     places: BTreeMap<IndexKey, Vec<RouteIndex>>,
-    regexes: HashMap<String, Regex>,
+    regexes: Map<String, Regex>,
 }
 
 impl Builder {
