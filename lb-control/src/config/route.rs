@@ -118,11 +118,6 @@ fn canary(reader: &mut Reader<'_>, route: Scope<'_>) -> Option<CanarySpec> {
     let share = reader.share(scope, "share").map(|found| found.value);
     let word = |reader: &mut Reader<'_>, key| reader.string(scope, key).map(|found| found.value);
     let key = session_key(reader, scope);
-    if scope.table.get("cookie").is_none() {
-        for key in ["force_from", "force_value", "forced_fallback"] {
-            reader.no_effect(scope, key, "without `cookie` testers have no say");
-        }
-    }
     if key == SessionKey::Draw {
         for key in ["mark_cookie", "marked"] {
             reader.no_effect(scope, key, "a session that is one request is not marked");
