@@ -175,10 +175,9 @@ impl Ring {
 
     /// Ends a poll. Its last completion says ECANCELED.
     pub fn remove_poll(&mut self, tag: Tag) {
-        // Not POLL_REMOVE: that fails with EALREADY while the poll's own wake-up is being handled, and the poll
+        // Not by POLL_REMOVE: that fails with EALREADY while a wake-up of the poll is being handled; the poll
         // would stay armed and keep the closed socket open for ever. A cancellation always takes.
-        let entry = opcode::AsyncCancel::new(tag.to_user_data()).build();
-        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS));
+        self.cancel(tag);
     }
 
     /// Ends any other entry. Its last completion says ECANCELED.
