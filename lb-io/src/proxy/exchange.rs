@@ -261,7 +261,9 @@ impl<'a> Exchange<'a> {
     async fn forward(&mut self) -> Option<Reason> {
         let worker = self.worker;
         worker.retry_budget.borrow_mut().exchange();
-        let mut tried = [ServerIndex(0); TRIED_SERVERS];
+        // Not those whose pooled connection was closed under us: a new one may be had, and a sticky session
+        // stays where it is.
+        let (mut tried, mut tried_count) = ([ServerIndex(0); TRIED_SERVERS], 0);
         loop {
             let Course::Forward(decision) = self.course else { return None };
             let current = Rc::clone(self.current.as_ref()?);
@@ -287,36 +289,31 @@ impl<'a> Exchange<'a> {
                 Attempt::Cut(reason) | Attempt::Client(reason) => return Some(reason),
                 Attempt::Failed { reason, repeatable } => (reason, repeatable),
             };
-            let place = self.attempts as usize - 1;
-            // Of a request of which nothing was sent, further attempts at other servers repeat nothing: they
-            // do not count against the retries, but they are on the budget.
+            let stale = connected == Some(true);
+            let Course::Forward(decision) = &self.course else { return None };
+            if !stale {
+                tried[tried_count] = decision.server();
+                tried_count += 1;
+            }
+            // Of a request of which nothing was sent, further attempts repeat nothing: they do not count
+            // against the retries, but they are on the budget.
             let nothing_sent = !self.upload.begun;
             let allowed = self.attempts <= retries || (nothing_sent && retries > 0);
-            if !repeatable || !allowed || place + 1 >= TRIED_SERVERS || worker.is_hung_up(self.down) {
+            if !repeatable || !allowed || tried_count == TRIED_SERVERS || worker.is_hung_up(self.down) {
                 return Some(reason);
             }
-            // The first is free where the server had no part in the failure: nothing was sent, or our pooled
-            // connection had been closed before.
-            let free = self.attempts == 1 && (nothing_sent || connected == Some(true));
+            // Free are the first failed connect and the first closed pooled connection: neither costs a
+            // server anything.
+            let free = if stale { self.attempts == 1 } else { nothing_sent && tried_count == 1 };
             if !free && !worker.retry_budget.borrow_mut().retry() {
                 return Some(reason);
             }
-            let Course::Forward(decision) = &self.course else { return None };
-            tried[place] = decision.server();
             self.upload.begin_again();
             let current = Rc::clone(self.current.as_ref()?);
             let random = worker.randomness.borrow_mut().draw();
-            let next = decision.again(
-                &current.table,
-                &current.cursors.borrow(),
-                &tried[..self.attempts as usize],
-                worker.now(),
-                random,
-            );
-            // A server once more only where it was our pooled connection that was closed under us.
-            let again = |next: &Decision| tried[..self.attempts as usize].contains(&next.server());
-            match next {
-                Some(next) if !again(&next) || connected == Some(true) => self.course = Course::Forward(next),
+            let (cursors, tried) = (current.cursors.borrow(), &tried[..tried_count]);
+            match decision.again(&current.table, &cursors, tried, worker.now(), random) {
+                Some(next) if !tried.contains(&next.server()) => self.course = Course::Forward(next),
                 _ => return Some(reason),
             }
             worker.counters.retries.add(1);
