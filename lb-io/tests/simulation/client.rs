@@ -7,13 +7,16 @@ use std::time::Duration;
 use lb_io::sim::{Actor, Context, EndpointId, Random, Read};
 
 use super::ledger::{End, SharedLedger};
-use super::script::{Payload, Plan, Script, Side};
+use super::script::{Flaw, Payload, Plan, Script, Side};
 use super::wire::{Body, Framing, Head, Inbox, encode};
 
 /// How long a client waits for `100 Continue` before it sends its body anyway.
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 /// How long a client leaves an answered connection idle before its next request at most.
 const PAUSE_MS: u64 = 6_000;
+
+/// Stands for a reason where a server sent what nobody asked for.
+const CROSSED: &str = "crossed";
 
 pub struct Client {
     script: Script,
@@ -41,6 +44,7 @@ struct Habits {
     pace: Duration,
     /// Stops reading for a while once it has read so much.
     stop_reading_after: usize,
+    stop_reading_for: Duration,
     /// Leaves after so many bytes sent and received; with RST or in order.
     leave_after: Option<(usize, bool)>,
     /// Ends its side once all is sent.
@@ -79,7 +83,7 @@ struct Held {
 
 struct Response {
     body: Option<Body>,
-    local: Option<u16>,
+    end: End,
     keep_alive: bool,
 }
 
@@ -94,6 +98,8 @@ struct Tunnel {
 enum Over {
     /// As planned, or by the other side; what waits is closed (or excused).
     Ended,
+    /// By RST.
+    Broken,
     /// By us.
     Left,
 }
@@ -131,9 +137,10 @@ impl Client {
             read_piece: random.pick(&[1 << 20, 1 << 20, 1 << 20, 10_000, 700]),
             pace: if slow { Duration::from_micros(random.below(20_000)) } else { Duration::ZERO },
             stop_reading_after: if random.chance(1_000) { random.index(100_000) } else { usize::MAX },
-            leave_after: (script.wild && random.chance(1_200))
+            stop_reading_for: Duration::from_secs(if script.restless { random.pick(&[4, 4, 45]) } else { 4 }),
+            leave_after: (script.restless && random.chance(1_200))
                 .then(|| (random.index(5_000), random.chance(5_000))),
-            half_close: script.wild && random.chance(300),
+            half_close: script.restless && random.chance(300),
         }
     }
 
@@ -190,11 +197,15 @@ impl Client {
     /// Counts the connection's end for all that waits on it.
     fn end(&mut self, context: &mut Context<'_>, over: &Over) {
         let Some(connection) = self.connection.take() else { return };
-        for plan in &connection.waiting {
+        // Where a response has no other way to say that it was cut, the connection is reset, which can take
+        // the end of the response before it along.
+        let later_flaw = connection.waiting.iter().skip(1).any(|plan| plan.flaw != Flaw::None);
+        let broken = matches!(over, Over::Broken) && later_flaw;
+        for (place, plan) in connection.waiting.iter().enumerate() {
             let end = match over {
                 Over::Left => End::Left,
-                Over::Ended if connection.excused => End::Excused,
-                Over::Ended => End::Closed,
+                _ if connection.excused || place > 0 || broken => End::Excused,
+                Over::Ended | Over::Broken => End::Closed,
             };
             self.ledger.end(plan.id, end);
         }
@@ -389,7 +400,7 @@ impl Connection {
                     self.write(context);
                     if self.received >= self.habits.stop_reading_after {
                         self.habits.stop_reading_after = usize::MAX;
-                        self.reading_from = context.now() + Duration::from_secs(4);
+                        self.reading_from = context.now() + self.habits.stop_reading_for;
                     } else if bytes.len() == self.habits.read_piece && self.habits.pace > Duration::ZERO {
                         self.reading_from = context.now() + self.habits.pace;
                     }
@@ -408,7 +419,7 @@ impl Connection {
                     self.ended(ledger)?;
                     return Ok(Some(Over::Ended));
                 }
-                Read::Broken => return Ok(Some(Over::Ended)),
+                Read::Broken => return Ok(Some(Over::Broken)),
             }
         }
     }
@@ -461,12 +472,11 @@ impl Connection {
                 if !whole {
                     return Ok(());
                 }
-                let end = response.local.map_or(End::Answered, End::Local);
-                ledger.end(plan.id, end);
+                ledger.end(plan.id, response.end);
                 if !response.keep_alive
                     || self.habits.legacy
                     || plan.may_end_connection()
-                    || response.local.is_some()
+                    || response.end != End::Answered
                 {
                     self.excused = true;
                 }
@@ -496,11 +506,13 @@ impl Connection {
         if !matches!(version, "HTTP/1.1" | "HTTP/1.0") || !(100..=599).contains(&status) {
             return Err(format!("status line `{}`", head.line));
         }
-        let keep_alive = head.one("connection")?.is_none_or(|value| !value.eq_ignore_ascii_case("close"));
+        let keep_alive = version == "HTTP/1.1"
+            && head.one("connection")?.is_none_or(|value| !value.eq_ignore_ascii_case("close"));
         let mut reason = head.one("x-lb-reason")?;
-        if status == 408 && head.one("x-id")? == Some("0") {
-            // A server's parting word crossed the request: nobody can tell it from an answer.
-            reason = Some("crossed");
+        if matches!(head.one("x-id")?, Some("0" | "666")) {
+            // What a server sent unasked crossed the request: nobody can tell it from an answer. (That it did
+            // cross is the server's to check.)
+            reason = Some(CROSSED);
         }
         if reason.is_none() {
             let id = head.one("x-id")?.unwrap_or("none");
@@ -556,8 +568,12 @@ impl Connection {
                 Some(Body::new(plan.id, Side::Response, framing, plan.response.len()))
             }
         };
-        let local = reason.map(|_| status);
-        self.reading = Some(Response { body, local, keep_alive: keep_alive && !until_close });
+        let end = match reason {
+            None => End::Answered,
+            Some(CROSSED) => End::Crossed,
+            Some(_) => End::Local(status),
+        };
+        self.reading = Some(Response { body, end, keep_alive: keep_alive && !until_close });
         Ok(())
     }
 }

@@ -10,6 +10,8 @@ pub enum End {
     Answered,
     /// With a whole response that the balancer made.
     Local(u16),
+    /// With something that a server sent before it had read the request.
+    Crossed,
     /// The connection ended before or within the response.
     Closed,
     /// The client left of its own accord.

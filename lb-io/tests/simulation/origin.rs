@@ -9,6 +9,12 @@ use super::ledger::SharedLedger;
 use super::script::{Ending, Flaw, GARBAGE, Payload, Plan, Script, Side};
 use super::wire::{Body, Framing, Head, Inbox, encode};
 
+/// A response that nobody asked for.
+const EXTRA: &[u8] = b"HTTP/1.1 200 OK\r\nx-id: 666\r\ncontent-length: 2\r\n\r\nno";
+
+/// Longer than bytes are on their way, there and back, where nothing stalls.
+const CROSSING: Duration = Duration::from_millis(300);
+
 pub struct Origin {
     script: Script,
     ledger: SharedLedger,
@@ -18,6 +24,19 @@ pub struct Origin {
     connections: Vec<Connection>,
     /// When it stops listening for a while, and when it comes back.
     outages: Vec<(Duration, bool)>,
+    idle: Idle,
+}
+
+/// How long a server lets a connection idle.
+#[derive(Clone, Copy)]
+enum Idle {
+    ForEver,
+    /// So many seconds, and says so in every response.
+    Announced(u64),
+    /// As Node does: longer than anybody keeps a connection who doesn't know.
+    FiveSeconds,
+    /// Any time, also while a request is on its way.
+    Whenever,
 }
 
 struct Connection {
@@ -31,8 +50,16 @@ struct Connection {
     /// Closes once all is written.
     closing: bool,
     shut: bool,
-    /// Closes when nothing has come by then.
+    /// Closes when it has been idle for so long.
+    idle: Option<Duration>,
     idle_until: Option<Duration>,
+    /// Tells how long.
+    announced: bool,
+    /// Closing, it sends what some servers do.
+    parting_word: bool,
+    /// When something is sent that nobody asked for.
+    extra_at: Option<Duration>,
+    extra_sent: Option<Duration>,
     read_piece: usize,
     served: usize,
 }
@@ -51,12 +78,20 @@ enum State {
 impl Origin {
     pub fn new(script: Script, ledger: SharedLedger, address: SocketAddr, mut random: Random) -> Origin {
         let mut outages = Vec::new();
-        if script.wild && random.chance(2_000) {
+        if script.restless && random.chance(2_000) {
             let from = random.below(10_000);
             let until = from + random.below(5_000);
             outages = vec![(Duration::from_millis(from), false), (Duration::from_millis(until), true)];
         }
-        Origin { script, ledger, address, random, started: false, connections: Vec::new(), outages }
+        let idle = match random.below(4) {
+            0 => Idle::ForEver,
+            1 => Idle::Announced(2 + random.below(4)),
+            2 => Idle::FiveSeconds,
+            _ if script.wild => Idle::Whenever,
+            _ => Idle::ForEver,
+        };
+        let (started, connections) = (false, Vec::new());
+        Origin { script, ledger, address, random, started, connections, outages, idle }
     }
 }
 
@@ -81,9 +116,14 @@ impl Actor for Origin {
             }
         }
         while let Some(endpoint) = context.accept() {
-            let idle = (self.script.wild && self.random.chance(5_000))
-                .then(|| context.now() + Duration::from_millis(self.random.below(5_000)));
-            if let Some(at) = idle {
+            let idle = match self.idle {
+                Idle::Whenever => Some(Duration::from_millis(self.random.below(5_000))),
+                Idle::Announced(seconds) => Some(Duration::from_secs(seconds)),
+                Idle::FiveSeconds => Some(Duration::from_secs(5)),
+                Idle::ForEver => None,
+            };
+            let idle_until = idle.map(|idle| context.now() + idle);
+            if let Some(at) = idle_until {
                 context.wake_at(at);
             }
             self.connections.push(Connection {
@@ -95,7 +135,12 @@ impl Actor for Origin {
                 cut: None,
                 closing: false,
                 shut: false,
-                idle_until: idle,
+                idle,
+                idle_until,
+                announced: matches!(self.idle, Idle::Announced(_)),
+                parting_word: matches!(self.idle, Idle::Whenever),
+                extra_at: None,
+                extra_sent: None,
                 read_piece: self.random.pick(&[1 << 20, 1 << 20, 50_000, 900]),
                 served: 0,
             });
@@ -126,6 +171,13 @@ impl Connection {
         ledger: &SharedLedger,
     ) -> Result<bool, String> {
         loop {
+            if self.extra_at.is_some_and(|at| at <= context.now()) {
+                self.extra_at = None;
+                if matches!(self.state, State::Head) && !self.closing {
+                    self.extra_sent = Some(context.now());
+                    self.out.extend_from_slice(EXTRA);
+                }
+            }
             if let Some(reset) = self.write(context) {
                 context.close(self.endpoint, reset);
                 return Ok(false);
@@ -135,10 +187,14 @@ impl Connection {
                 return Ok(false);
             }
             match context.read(self.endpoint, self.read_piece) {
-                Read::Pending => return Ok(true),
+                Read::Pending => {
+                    self.wake(context);
+                    return Ok(true);
+                }
                 Read::Bytes(bytes) => {
                     self.inbox.extend(&bytes);
-                    if let Some(reset) = self.understand(script, ledger)? {
+                    self.idle_until = None;
+                    if let Some(reset) = self.understand(context.now(), script, ledger)? {
                         context.close(self.endpoint, reset);
                         return Ok(false);
                     }
@@ -159,10 +215,24 @@ impl Connection {
         }
     }
 
+    /// Has the time to come back told.
+    fn wake(&mut self, context: &mut Context<'_>) {
+        if self.out.is_empty() && matches!(self.state, State::Head) && self.idle_until.is_none() {
+            self.idle_until = self.idle.map(|idle| context.now() + idle);
+        }
+        let now = context.now();
+        for at in [self.idle_until, self.extra_at].into_iter().flatten().filter(|at| *at > now) {
+            context.wake_at(at);
+        }
+    }
+
     fn closes_idle(&mut self, context: &mut Context<'_>) -> bool {
         let idle = matches!(self.state, State::Head) && self.inbox.is_empty() && self.out.is_empty();
         let due = self.idle_until.is_some_and(|until| until <= context.now());
-        if due && idle && self.served % 3 == 2 {
+        if due && !idle {
+            self.idle_until = None;
+        }
+        if due && idle && self.parting_word && self.served % 3 == 2 {
             // As some servers do, with a parting word that answers nothing.
             context.send(
                 self.endpoint,
@@ -195,7 +265,12 @@ impl Connection {
     }
 
     /// Reads requests out of the inbox and queues their responses. Some(reset) to close now.
-    fn understand(&mut self, script: Script, ledger: &SharedLedger) -> Result<Option<bool>, String> {
+    fn understand(
+        &mut self,
+        now: Duration,
+        script: Script,
+        ledger: &SharedLedger,
+    ) -> Result<Option<bool>, String> {
         loop {
             match &mut self.state {
                 State::Mute => {
@@ -215,7 +290,7 @@ impl Connection {
                     let plan = plan.clone();
                     self.state = State::Head;
                     if !plan.early {
-                        self.respond(&plan);
+                        self.respond(now, &plan);
                     }
                 }
                 State::Head if self.closing => {
@@ -224,7 +299,7 @@ impl Connection {
                 }
                 State::Head => {
                     let Some(head) = self.inbox.take_head() else { return Ok(None) };
-                    if let Some(reset) = self.begin(script, ledger, &head?)? {
+                    if let Some(reset) = self.begin(now, script, ledger, &head?)? {
                         return Ok(Some(reset));
                     }
                 }
@@ -232,7 +307,13 @@ impl Connection {
         }
     }
 
-    fn begin(&mut self, script: Script, ledger: &SharedLedger, head: &Head) -> Result<Option<bool>, String> {
+    fn begin(
+        &mut self,
+        now: Duration,
+        script: Script,
+        ledger: &SharedLedger,
+        head: &Head,
+    ) -> Result<Option<bool>, String> {
         let words: Vec<&str> = head.line.split(' ').collect();
         let id = match words.as_slice() {
             [_, path, "HTTP/1.1"] => path.strip_prefix("/p/").and_then(|id| u64::from_str_radix(id, 16).ok()),
@@ -250,6 +331,14 @@ impl Connection {
         let forwarded = script.direct || head.one("x-forwarded-for")?.is_some();
         if !forwarded || head.one("host")? != Some("example.org") {
             return Err(format!("fields of {head:?}"));
+        }
+        // A request may cross unasked bytes, but whoever has seen them must not use the connection.
+        if self.extra_sent.is_some_and(|at| now > at + CROSSING) && !script.restless {
+            return Err(format!("{id:x} came behind a response that nobody asked for"));
+        }
+        if self.extra_sent.is_some() {
+            // To answer now would shift all later answers by one, beyond what anybody could notice.
+            return Ok(Some(false));
         }
         self.served += 1;
         if let Flaw::HangUp { reset } = plan.flaw {
@@ -285,14 +374,14 @@ impl Connection {
             self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         if plan.early {
-            self.respond(&plan);
+            self.respond(now, &plan);
         }
         let body = Body::new(id, Side::Request, framing.unwrap_or(Framing::Length(0)), plan.request.len());
         self.state = State::Body { plan: Box::new(plan), body };
         Ok(None)
     }
 
-    fn respond(&mut self, plan: &Plan) {
+    fn respond(&mut self, now: Duration, plan: &Plan) {
         let start = self.out.len();
         if let Flaw::Garbage(which) = plan.flaw {
             self.out.extend_from_slice(GARBAGE[which]);
@@ -300,11 +389,18 @@ impl Connection {
             return;
         }
         let id = plan.id;
-        for _ in 0..plan.interim {
+        let interim = if plan.flaw == Flaw::Chatty { 12 } else { plan.interim };
+        for _ in 0..interim {
             self.out
                 .extend_from_slice(format!("HTTP/1.1 103 Early Hints\r\nx-id: {id:x}\r\n\r\n").as_bytes());
         }
-        let mut head = format!("HTTP/1.1 {} Planned\r\nX-Id: {id:x}\r\n", plan.status);
+        let version = if plan.old_server { "1.0" } else { "1.1" };
+        let mut head = format!("HTTP/{version} {} Planned\r\nX-Id: {id:x}\r\n", plan.status);
+        if self.announced
+            && let Some(idle) = self.idle
+        {
+            head.push_str(&format!("Keep-Alive: timeout={}\r\n", idle.as_secs()));
+        }
         let len = plan.response.len();
         match plan.response {
             _ if plan.status == 204 => {}
@@ -314,7 +410,7 @@ impl Connection {
         }
         // Without a length a body ends with the connection.
         let until_close = matches!(plan.response, Payload::UntilClose(_)) && plan.has_body();
-        let close = plan.ending != Ending::Keep || until_close;
+        let close = plan.ending != Ending::Keep || until_close || plan.old_server;
         if plan.ending == Ending::Announced {
             head.push_str("Connection: close\r\n");
         }
@@ -326,9 +422,11 @@ impl Connection {
         }
         match plan.flaw {
             Flaw::Cut { after, reset } => self.cut = Some((start + after.min(self.out.len() - start), reset)),
-            Flaw::Extra if !until_close => {
-                self.out.extend_from_slice(b"HTTP/1.1 200 OK\r\nx-id: 666\r\ncontent-length: 2\r\n\r\nno");
+            Flaw::Extra { after_ms: 0 } if !until_close => {
+                self.out.extend_from_slice(EXTRA);
+                self.extra_sent = Some(now);
             }
+            Flaw::Extra { after_ms } if !close => self.extra_at = Some(now + Duration::from_millis(after_ms)),
             _ => {}
         }
         self.closing |= close;

@@ -49,8 +49,12 @@ pub enum Flaw {
     },
     /// Sends something that is no response.
     Garbage(usize),
-    /// Sends a second response that nobody asked for.
-    Extra,
+    /// Sends a second response that nobody asked for, at once or so much later.
+    Extra {
+        after_ms: u64,
+    },
+    /// Sends more interim responses than anybody passes on.
+    Chatty,
 }
 
 /// One exchange as planned.
@@ -68,6 +72,8 @@ pub struct Plan {
     pub trailer: bool,
     /// The server answers before it has read the body.
     pub early: bool,
+    /// The server answers in HTTP/1.0.
+    pub old_server: bool,
     pub ending: Ending,
     pub flaw: Flaw,
 }
@@ -102,6 +108,8 @@ pub struct Script {
     pub seed: u64,
     /// Servers misbehave too.
     pub wild: bool,
+    /// Clients leave and servers go away.
+    pub restless: bool,
     /// No balancer stands between clients and servers.
     pub direct: bool,
     /// The longest body.
@@ -146,6 +154,7 @@ impl Script {
             response,
             trailer: random.chance(3_000),
             early: request.len() > 0 && random.chance(1_000),
+            old_server: !upgrade && !matches!(response, Payload::Chunked(_)) && random.chance(500),
             ending,
             flaw,
         }
@@ -163,12 +172,13 @@ impl Script {
 
     fn flaw(&self, random: &mut Random) -> Flaw {
         let reset = random.chance(5_000);
-        match random.below(10) {
+        match random.below(11) {
             0..=3 => Flaw::Cut { after: random.index(2_000), reset },
             4 => Flaw::Mute,
             5 | 6 => Flaw::HangUp { reset },
-            7 | 8 => Flaw::Garbage(random.index(GARBAGE.len())),
-            _ => Flaw::Extra,
+            7 => Flaw::Garbage(random.index(GARBAGE.len())),
+            8 => Flaw::Chatty,
+            _ => Flaw::Extra { after_ms: random.pick(&[0, 1, 30, 1_000]) },
         }
     }
 }
