@@ -50,12 +50,15 @@ fn host_is_valid(host: &[u8]) -> bool {
             std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
         }
         _ => {
-            let name = host.strip_suffix(b".").unwrap_or(host);
-            name.split(|byte| *byte == b'.').all(|label| {
-                !label.is_empty()
-                    && label
-                        .iter()
-                        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~'))
+            // Dots stand between labels, and one may stand at the end.
+            let mut after_dot = true;
+            host.iter().all(|byte| match byte {
+                b'.' => !std::mem::replace(&mut after_dot, true),
+                b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                    after_dot = false;
+                    true
+                }
+                _ => false,
             })
         }
     }
