@@ -343,6 +343,22 @@ pub(super) fn renews_generations(subject: &Subject) {
     assert!(indexes.len() <= 8, "indexes are not used again: {}", indexes.len());
 }
 
+/// A connection closes for its peer too when bytes came at the same moment, of which nobody was told yet.
+pub(super) fn closes_while_being_woken(subject: &Subject) {
+    let mut rig = Rig::new(subject);
+    for round in 0..40 {
+        let (client, server) = rig.pair();
+        rig.send(server, b"first");
+        assert_eq!(rig.receive(client, 5), b"first");
+        for _ in 0..=round % 3 {
+            rig.send(client, b"more");
+        }
+        rig.close(server, round % 2 == 0);
+        rig.until("the end", |rig| rig.pull(client, 64, &mut Vec::new()).unwrap_or(true).then_some(()));
+        rig.close(client, false);
+    }
+}
+
 /// Another thread ends a turn that would wait for ever.
 pub(super) fn wakes(subject: &Subject) {
     let mut rig = Rig::new(subject);
@@ -590,7 +606,7 @@ macro_rules! contract {
         mod $module {
             use super::*;
             contract!(@ $subject; echoes tells_when_drained reports_a_reset reports_a_refused_connect
-                pushes_back pauses_accepting renews_generations wakes splices splices_with_back_pressure
+                pushes_back pauses_accepting renews_generations closes_while_being_woken wakes splices splices_with_back_pressure
                 waits_for_room_after_the_peers_end serves_many drops_unattached keeps_listeners_apart);
         }
     };
@@ -633,6 +649,7 @@ mod simulated_with_seeds {
             super::pushes_back,
             super::pauses_accepting,
             super::renews_generations,
+            super::closes_while_being_woken,
             super::splices,
             super::splices_with_back_pressure,
             super::waits_for_room_after_the_peers_end,
