@@ -24,6 +24,11 @@ pub fn check(bytes: &[u8]) {
     // What the client got is a whole response to it, and the same again through a second proxy.
     if version == Version::Http11 {
         let again = read(asked, false, &whole.client, whole.client.len().max(1));
+        // What we add may take a head over the next one's limits.
+        let limits = ["response_too_many_fields", "response_head_too_large"];
+        if again.refused.as_ref().is_some_and(|refused| limits.contains(&refused.word)) {
+            return;
+        }
         assert_eq!(again.refused, None);
         assert!(again.done);
         assert_eq!(again.client, whole.client);
