@@ -9,14 +9,20 @@ use crate::harness::*;
 on_both_drivers! {
     whole,
     in_single_bytes,
+    from_an_old_server,
 }
 
 fn whole(driver: Driver) {
-    replay(driver, usize::MAX);
+    replay(driver, usize::MAX, false);
 }
 
 fn in_single_bytes(driver: Driver) {
-    replay(driver, 1);
+    replay(driver, 1, false);
+}
+
+/// The cases of `accept_legacy_responses = true`.
+fn from_an_old_server(driver: Driver) {
+    replay(driver, usize::MAX, true);
 }
 
 const AGAIN: &str = "GET /again HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -30,7 +36,7 @@ struct Script {
 }
 
 /// Runs all cases through one `lb`, the server's bytes in pieces of `piece`, and tells of all that went wrong.
-fn replay(driver: Driver, piece: usize) {
+fn replay(driver: Driver, piece: usize, legacy: bool) {
     let script = Arc::new(Mutex::new(Script::default()));
     let played = Arc::clone(&script);
     let origin = Origin::scripted(move |conversation| {
@@ -56,10 +62,13 @@ fn replay(driver: Driver, piece: usize) {
             }
         }
     });
-    let lb = Setup::new(driver, one_server(&origin)).workers(1).start();
+    let config = format!("{}accept_legacy_responses = {legacy}\n", one_server(&origin));
+    let lb = Setup::new(driver, config).workers(1).start();
     let mut wrong = Vec::new();
-    // accept_legacy_responses is no key of the file yet; the codec's tests have those cases.
-    for case in cases::responses().iter().filter(|case| !case.legacy) {
+    let all = cases::responses();
+    let cases: Vec<_> = all.iter().filter(|case| case.legacy == legacy).collect();
+    assert!(!cases.is_empty());
+    for case in cases {
         *script.lock().unwrap() = Script { bytes: case.received(), piece, ends: case.ends };
         let connections = origin.connections();
         if let Err(what) = one(&lb, case, connections) {

@@ -271,6 +271,11 @@ impl Lb {
         self.listeners[0].1
     }
 
+    /// Where a listener is.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        self.listeners.iter().find(|(found, _)| found == name).expect("a listener of this name").1
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
