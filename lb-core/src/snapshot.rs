@@ -258,6 +258,8 @@ pub struct Backend {
     pub name: std::sync::Arc<str>,
     /// How a server is chosen.
     pub policy: Policy,
+    /// Whether old-fashioned response heads pass, normalised.
+    pub accept_legacy_responses: bool,
     /// Its servers' places among all.
     pub servers: Range<u32>,
     pub(crate) pool: Pool,

@@ -17,13 +17,13 @@ use crate::driver::probe::{self, DriverChoice};
 use crate::driver::{Socket, Waker};
 use crate::log::{AccessLog, LogTarget};
 use crate::sys;
-use crate::worker::pipes::PIPES_PER_WORKER;
 use crate::worker::{Limits, Worker};
 
 /// The longest that a worker sleeps.
 const TURN: Duration = Duration::from_secs(1);
 
-/// Descriptors kept for everything that is no client and no server: listeners, logs, the control side.
+/// Descriptors kept for everything that is no client and no server: listeners, logs, the control side. Where
+/// there are few, a quarter of them.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
 /// How the engine is to be.
@@ -166,8 +166,7 @@ impl Engine {
             Self { workers: Vec::new(), local_addresses, driver_name: "", fallback: None, access_log };
         let names: Arc<[Box<str>]> =
             config.listeners.iter().map(|listener| listener.name.as_str().into()).collect();
-        let limits =
-            Limits { connections: connections_per_worker(config), buffer_bytes: config.buffer_bytes };
+        let limits = limits(config, sys::limits::descriptors());
         let random = RandomState::new();
         for (number, sockets) in sockets.into_iter().enumerate() {
             let mailbox = Arc::new(Mailbox::default());
@@ -295,11 +294,18 @@ fn bind(config: &EngineConfig) -> Result<(Vec<LocalAddress>, Vec<Vec<ListenerSoc
     Ok((addresses, sockets))
 }
 
-fn connections_per_worker(config: &EngineConfig) -> usize {
-    let pipes = (config.workers * PIPES_PER_WORKER * 2) as u64;
-    let allowed = (sys::limits::descriptors().saturating_sub(RESERVED_DESCRIPTORS + pipes) / 2).max(1);
-    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
-    (config.max_connections.unwrap_or(allowed).min(allowed) / config.workers.max(1)).max(1)
+/// Divides the descriptors of the process among the workers: what is left of them after the reserved ones is
+/// half for clients and half for their servers.
+fn limits(config: &EngineConfig, descriptors: u64) -> Limits {
+    let standard = Limits::default();
+    let workers = config.workers.max(1);
+    let total = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let part = |of: usize| total / of / workers;
+    let (held, pipes) = (standard.held.min(part(16)), standard.pipes.min(part(64)));
+    let reserved = (RESERVED_DESCRIPTORS as usize).min(total / 4) + workers * (held + 2 * pipes);
+    let allowed = total.saturating_sub(reserved) / 2;
+    let wanted = config.max_connections.unwrap_or(allowed).min(allowed);
+    Limits { connections: (wanted / workers).max(1), held, pipes, workers, buffer_bytes: config.buffer_bytes }
 }
 
 struct ListenerSocket {
@@ -386,4 +392,30 @@ fn run(setup: Setup, started: &mpsc::Sender<io::Result<Started>>) {
 fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     let address = socket2::SockRef::from(socket).local_addr()?;
     address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_enough_for_what_is_allowed() {
+        for descriptors in [20, 100, 300, 1024, 20_000, 1 << 20] {
+            for workers in [1, 2, 8] {
+                for max_connections in [None, Some(10), Some(1_000_000)] {
+                    let config = EngineConfig { workers, max_connections, ..EngineConfig::default() };
+                    let limits = limits(&config, descriptors);
+                    let per_worker = 2 * limits.connections + limits.held + 2 * limits.pipes;
+                    let used = per_worker * workers + (descriptors as usize / 4).min(64);
+                    assert!(
+                        used <= descriptors as usize || limits.connections == 1,
+                        "{descriptors} {limits:?}"
+                    );
+                    assert!(limits.connections >= 1);
+                }
+            }
+        }
+        let usual = limits(&EngineConfig::default(), 20_000);
+        assert_eq!((usual.connections, usual.held, usual.pipes), (9_808, 256, 32));
+    }
 }

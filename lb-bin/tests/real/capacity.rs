@@ -60,7 +60,7 @@ fn running_out_of_descriptors_stops_nobody_inside(driver: Driver) {
     // Whatever the file allows, the engine takes as many clients as it has descriptors for, each with one for the
     // server's side. (The drivers' own tests take all descriptors away.)
     for engine in ["", "max_connections = 1000"] {
-        let lb = Setup::new(driver, one_server(&origin)).workers(1).engine(engine).open_files(300).start();
+        let lb = Setup::new(driver, one_server(&origin)).workers(1).engine(engine).open_files(200).start();
         crowd(&lb);
     }
 }

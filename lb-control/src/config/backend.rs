@@ -61,6 +61,7 @@ fn backend(
         sticky: sticky(reader, scope),
         timeouts: timeouts(reader, scope, &shapes::BACKEND_TIMEOUTS),
         retry: retry(reader, scope, &shapes::OWN_RETRY),
+        accept_legacy_responses: reader.boolean(scope, "accept_legacy_responses").unwrap_or(false),
         ..BackendSpec::default()
     };
     if backend.balance != Policy::Rendezvous && !reader.is_broken(scope, "balance") {

@@ -109,7 +109,7 @@ pub(super) const DEFAULT_ROUTE: Shape = Shape {
 
 pub(super) const DEFAULT_BACKEND: Shape = Shape {
     what: "[defaults.backend]",
-    keys: &["balance", "hash_key", "sticky", "timeouts", "retry"],
+    keys: &["balance", "hash_key", "sticky", "timeouts", "retry", "accept_legacy_responses"],
     later: BACKEND.later,
 };
 
@@ -206,7 +206,16 @@ pub(super) const HASH_BY: Shape =
 
 pub(super) const BACKEND: Shape = Shape {
     what: "a backend",
-    keys: &["name", "balance", "hash_key", "sticky", "server", "timeouts", "retry"],
+    keys: &[
+        "name",
+        "balance",
+        "hash_key",
+        "sticky",
+        "server",
+        "timeouts",
+        "retry",
+        "accept_legacy_responses",
+    ],
     later: &[
         "health",
         "slow_start",
@@ -220,7 +229,6 @@ pub(super) const BACKEND: Shape = Shape {
         "protocol",
         "proxy_protocol",
         "outliers",
-        "accept_legacy_responses",
         "zone",
     ],
 };

@@ -40,6 +40,7 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
         backends.push(Backend {
             name,
             policy: backend.balance,
+            accept_legacy_responses: backend.accept_legacy_responses,
             pool: pool(backend, keys, first, &servers[first..]),
             servers: first as u32..servers.len() as u32,
         });

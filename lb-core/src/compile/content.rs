@@ -80,8 +80,8 @@ structs! {
     Redirect { status, location, scheme, host, path }
     Reply { status, body, content_type }
     BackendSpec {
-        name, balance, hash_key, sticky, servers, timeouts, retry, bounded_load_percent, slow_start,
-        fail_open_below_percent,
+        name, balance, hash_key, sticky, servers, timeouts, retry, accept_legacy_responses, bounded_load_percent,
+        slow_start, fail_open_below_percent,
     }
     StickySpec { cookie }
     ServerSpec { name, address, weight, backup, admin, zone }

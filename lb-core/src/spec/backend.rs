@@ -24,6 +24,9 @@ pub struct BackendSpec {
     pub timeouts: TimeoutsSpec,
     /// Retries of exchanges with these servers; the budget is global, so `budget_percent` is not read here.
     pub retry: RetrySpec,
+    /// Whether old-fashioned response heads pass, normalised: folded lines, a space before a colon, a repeated
+    /// equal Content-Length. Otherwise they are 502.
+    pub accept_legacy_responses: bool,
     /// Bounded load of the hashing policies, in percent of the average. Not in this version.
     pub bounded_load_percent: Option<u32>,
     /// How long a server that returns takes to its full weight. Not in this version.

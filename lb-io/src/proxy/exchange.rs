@@ -232,6 +232,7 @@ impl<'a> Exchange<'a> {
             Course::Answer { status } => {
                 self.status = status;
                 self.current = None;
+                self.keep_alive &= self.upload.is_empty();
                 self.deliver().await
             }
             Course::Forward(_) => self.forward().await,
@@ -325,6 +326,7 @@ impl<'a> Exchange<'a> {
         let table = &current.table;
         let route = table.snapshot.route(decision.route());
         let arm = route.arm(decision.arm());
+        self.accept_legacy = table.snapshot.backend(arm.backend).accept_legacy_responses;
         (self.response_timeout, self.connect_timeout) = (arm.timeouts.response, arm.timeouts.connect);
         (self.idle_timeout, self.tunnel_timeout) = (arm.timeouts.idle_up, arm.timeouts.tunnel_idle);
         self.memory.cookies.clear();

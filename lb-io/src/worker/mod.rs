@@ -46,21 +46,24 @@ const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// Connections for which a worker has room from the start.
 const USUAL_CONNS: usize = 128;
 
-/// Connections that are kept waiting when accepting was paused too late for them; further ones are closed.
-const HELD_CONNECTIONS: usize = MAX_EVENTS;
-
 /// Bounds of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Client connections open at a time. At the bound accepting pauses until one closes.
     pub connections: usize,
+    /// How many workers there are: bounds of listeners are divided among them.
+    pub workers: usize,
+    /// Connections that are kept waiting when accepting was paused too late for them; further ones are closed.
+    pub held: usize,
+    /// Pipes for splicing, of two descriptors each. Without one, bodies are copied.
+    pub pipes: usize,
     /// Bytes of buffers in use at a time. Near the bound new requests are answered 503, at it reading waits.
     pub buffer_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 8_000, buffer_bytes: 256 << 20 }
+        Self { connections: 8_000, held: 256, pipes: 32, workers: 1, buffer_bytes: 256 << 20 }
     }
 }
 
@@ -108,7 +111,7 @@ pub struct Worker {
     pub(crate) retry_budget: RefCell<RetryBudget>,
     current: RefCell<Rc<Current>>,
     listener_names: Arc<[Box<str>]>,
-    limits: Limits,
+    pub(crate) limits: Limits,
     listeners: RefCell<Vec<Listener>>,
     jobs: RefCell<Vec<Option<ConnKey>>>,
     idle_tasks: RefCell<Vec<TaskIndex>>,
@@ -119,7 +122,8 @@ pub struct Worker {
     log_since: Cell<Option<Duration>>,
     accept_retry_at: Cell<Option<Duration>>,
     /// Accepted over the bound, in order.
-    held: RefCell<VecDeque<(ListenerKey, Socket)>>,
+    held: RefCell<VecDeque<(u32, Socket)>>,
+    open_by_listener: RefCell<Vec<usize>>,
     starved: RefCell<Vec<TaskIndex>>,
     pub(crate) pipes: RefCell<Pipes>,
     woken: Cell<bool>,
@@ -169,6 +173,7 @@ impl Worker {
             log_since: Cell::new(None),
             accept_retry_at: Cell::new(None),
             held: RefCell::default(),
+            open_by_listener: RefCell::new(vec![0; listener_names.len()]),
             starved: RefCell::default(),
             pipes: RefCell::default(),
             woken: Cell::new(false),
@@ -335,7 +340,7 @@ impl Worker {
             Event::Accepted { listener, socket } => self.accepted(listener, socket),
             Event::AcceptFailed { listener, .. } => {
                 self.counters.accept_failures.add(1);
-                self.pause_accepting(Some(listener));
+                self.pause_accepting(|known| known.key == listener);
             }
             Event::Woken => self.woken.set(true),
         }
@@ -358,27 +363,35 @@ impl Worker {
 
     fn accepted(&self, listener: ListenerKey, socket: Socket) {
         self.counters.accepted.add(1);
-        if self.downstream.get() < self.limits.connections {
-            self.admit(listener, socket);
-        } else if self.held.borrow().len() < HELD_CONNECTIONS {
-            self.held.borrow_mut().push_back((listener, socket));
+        let index = self.listener_of(listener);
+        if !self.is_full(index) {
+            self.admit(index, socket);
+        } else if self.held.borrow().len() < self.limits.held {
+            self.held.borrow_mut().push_back((index, socket));
         } else {
             self.counters.turned_away.add(1);
         }
-        if self.downstream.get() >= self.limits.connections {
+        if self.is_full(index) {
             // What is already on its way comes in yet, and is held.
-            self.pause_accepting(None);
+            self.pause_accepting(|listener| self.is_full(listener.listener));
         }
     }
 
+    /// The listener that a socket of ours belongs to.
+    fn listener_of(&self, key: ListenerKey) -> u32 {
+        self.listeners.borrow().iter().find(|known| known.key == key).map_or(0, |known| known.listener)
+    }
+
+    /// Whether a bound on client connections is reached: the worker's, or its part of the listener's.
+    fn is_full(&self, listener: u32) -> bool {
+        let share = |bound: u32| (bound as usize).div_ceil(self.limits.workers.max(1));
+        let bound = self.current.borrow().listener(listener).max_connections.map_or(usize::MAX, share);
+        let open = self.open_by_listener.borrow()[listener as usize];
+        self.downstream.get() >= self.limits.connections || open >= bound
+    }
+
     /// Takes an accepted connection in.
-    fn admit(&self, listener: ListenerKey, socket: Socket) {
-        let listener = self
-            .listeners
-            .borrow()
-            .iter()
-            .find(|known| known.key == listener)
-            .map_or(0, |known| known.listener);
+    fn admit(&self, listener: u32, socket: Socket) {
         let Ok(addresses) = self.driver.addresses(&socket) else {
             return;
         };
@@ -388,14 +401,15 @@ impl Worker {
         };
         self.enter(conn, Owner::IdleDownstream, addresses.peer, listener);
         self.downstream.set(self.downstream.get() + 1);
+        self.open_by_listener.borrow_mut()[listener as usize] += 1;
         self.counters.active.add(1);
         let head_timeout = self.current.borrow().listener(listener).timeouts.request_head;
         self.set_deadline(conn, self.now() + head_timeout);
     }
 
-    fn pause_accepting(&self, only: Option<ListenerKey>) {
+    fn pause_accepting(&self, which: impl Fn(&Listener) -> bool) {
         for listener in self.listeners.borrow_mut().iter_mut() {
-            if !listener.paused && only.is_none_or(|key| key == listener.key) {
+            if !listener.paused && which(listener) {
                 listener.paused = true;
                 self.driver.pause_accept(listener.key);
             }
@@ -406,22 +420,33 @@ impl Worker {
 
     /// A descriptor was closed: accepting can go on, first with what is held.
     fn resume_accepting(&self) {
-        while self.downstream.get() < self.limits.connections {
-            let Some((listener, socket)) = self.held.borrow_mut().pop_front() else { break };
-            self.admit(listener, socket);
-        }
-        if self.downstream.get() >= self.limits.connections {
+        if self.accept_retry_at.get().is_none() && self.held.borrow().is_empty() {
             return;
         }
+        loop {
+            let admissible = self.held.borrow().iter().position(|(listener, _)| !self.is_full(*listener));
+            let Some((listener, socket)) = admissible.and_then(|at| self.held.borrow_mut().remove(at)) else {
+                break;
+            };
+            self.admit(listener, socket);
+        }
+        let mut all_resumed = true;
         for listener in self.listeners.borrow_mut().iter_mut().filter(|listener| listener.paused) {
-            listener.paused = false;
-            self.driver.resume_accept(listener.key);
+            if self.is_full(listener.listener) {
+                all_resumed = false;
+            } else {
+                listener.paused = false;
+                self.driver.resume_accept(listener.key);
+            }
+        }
+        if all_resumed {
+            self.accept_retry_at.set(None);
         }
     }
 
     fn retry_accepting(&self) {
         if self.accept_retry_at.get().is_some_and(|at| self.now() >= at) {
-            self.accept_retry_at.set(None);
+            self.accept_retry_at.set(Some(self.now() + ACCEPT_RETRY));
             self.resume_accepting();
         }
     }
@@ -471,8 +496,10 @@ impl Worker {
 
     /// Closes a client's connection.
     pub(crate) fn close_downstream(&self, conn: ConnKey, reset: bool) {
+        let listener = self.slot(conn, |slot| slot.listener);
         self.close(conn, reset);
         self.downstream.set(self.downstream.get() - 1);
+        self.open_by_listener.borrow_mut()[listener as usize] -= 1;
         self.counters.active.subtract(1);
         self.resume_accepting();
     }

@@ -6,9 +6,6 @@ use std::rc::Rc;
 use super::Worker;
 use crate::driver::Pipe;
 
-/// Pipes that a worker has at a time. Bodies beyond that are copied: a pipe is two descriptors.
-pub const PIPES_PER_WORKER: usize = 32;
-
 /// A worker's pipes: the empty ones, and how many there are in all.
 #[derive(Debug, Default)]
 pub struct Pipes {
@@ -44,7 +41,7 @@ impl Worker {
         if let Some(pipe) = pipes.empty.pop() {
             return Some(pipe);
         }
-        if pipes.alive.get() >= PIPES_PER_WORKER {
+        if pipes.alive.get() >= self.limits.pipes {
             return None;
         }
         let pipe = self.driver.pipe()?;
