@@ -1,7 +1,7 @@
 //! The executor: futures of one thread, woken by index.
 //!
 //! A task is a future that lives long and serves one job after another, so a job costs no allocation.
-//! Nothing here uses wakers: a leaf future suspends with [`Tasks::wait`], and whoever has news for a task
+//! Nothing here uses wakers: a leaf future suspends with [`wait`], and whoever has news for a task
 //! calls [`Tasks::wake`] with its index. A woken task looks at everything it waits for, so a wake too many
 //! is harmless and a select over several things needs no machinery.
 

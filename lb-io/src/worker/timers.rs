@@ -123,7 +123,7 @@ impl Timers {
     }
 
     /// How long a wait may last until a slot of the wheel is due, or None if nothing is on it. Looks
-    /// [`LOOK_AHEAD_TICKS`] ahead and no further, so that asking is cheap.
+    /// about a second ahead and no further, so that asking is cheap.
     pub fn next_wait(&self, now: Duration) -> Option<Duration> {
         if self.linked == 0 {
             return None;
