@@ -65,7 +65,10 @@ async fn serve(worker: &Rc<Worker>, task: TaskIndex, down: ConnKey, memory: &mut
                 return worker.close_downstream(down, false);
             }
         };
-        worker.slot(down, |slot| slot.served += 1);
+        worker.slot(down, |slot| {
+            slot.served += 1;
+            slot.empty_line = false;
+        });
         let mut exchange = Exchange::begin(worker, task, down, memory, plan);
         match exchange.run().await {
             After::NextRequest => {}

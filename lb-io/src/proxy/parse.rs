@@ -115,8 +115,9 @@ pub enum Head {
 
 /// Reads the next request head on `down`.
 pub async fn read_head(worker: &Worker, down: ConnKey, memory: &mut Memory) -> Head {
-    let (mut scanned, mut skipped) = (0, false);
-    let (fresh, listener) = worker.slot(down, |slot| (slot.served == 0, slot.listener));
+    let mut scanned = 0;
+    let (fresh, listener, mut skipped) =
+        worker.slot(down, |slot| (slot.served == 0, slot.listener, slot.empty_line));
     let mut timed = fresh;
     loop {
         if let Some(mut buffer) = worker.take_unread(down) {
@@ -124,6 +125,10 @@ pub async fn read_head(worker: &Worker, down: ConnKey, memory: &mut Memory) -> H
                 let empty_line = scan::skip_empty_line(buffer.bytes());
                 skipped = empty_line > 0;
                 buffer.consume(empty_line);
+                if skipped {
+                    // Noted where it outlasts a pause: two in two segments are no better than two in one.
+                    worker.slot(down, |slot| slot.empty_line = true);
+                }
             }
             // Half an empty line is no head yet.
             let begun = skipped || buffer.bytes() != b"\r";

@@ -46,6 +46,8 @@ pub struct Slot {
     congested: bool,
     /// Its deadline passed since the owner last asked.
     expired: bool,
+    /// The one empty line that may stand before the next request has come.
+    pub empty_line: bool,
     /// Exchanges served on it so far.
     pub served: u32,
     /// The listener it came in on (its index in the snapshot).
@@ -155,6 +157,7 @@ impl Worker {
             ended: false,
             congested: false,
             expired: false,
+            empty_line: false,
             served: 0,
             listener,
             unread: None,
