@@ -13,6 +13,9 @@ use crate::worker::Worker;
 /// Bytes of a request target that a line shows; the rest is cut off.
 const TARGET_BYTES: usize = 2048;
 
+/// Bytes of a method that a line shows.
+const METHOD_BYTES: usize = 32;
+
 /// What must be remembered of a request for its line, because the head is gone when it ends.
 #[derive(Debug, Default)]
 pub struct Line {
@@ -47,7 +50,7 @@ impl Line {
             None => write_hex(&mut self.request_id, worker.randomness.borrow_mut().draw()),
         }
         if worker.log.borrow().is_some() {
-            escape(&mut self.request, head.method);
+            escape(&mut self.request, &head.method[..head.method.len().min(METHOD_BYTES)]);
             self.request.push(b' ');
             escape(&mut self.request, &head.raw_target[..head.raw_target.len().min(TARGET_BYTES)]);
             let version: &[u8] = if head.version == Version::Http10 { b" HTTP/1.0" } else { b" HTTP/1.1" };
