@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
@@ -18,6 +18,9 @@ const BUFFER_BYTES: usize = 64 << 10;
 
 /// Buffers that a worker has: one being filled, the others on their way.
 const BUFFERS_PER_WORKER: usize = 16;
+
+/// How long the last lines may take to be written when the engine ends.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// Where lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +113,11 @@ impl Drop for AccessLog {
         self.shared.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            let _ = thread.join();
+            // One that is stuck in a write to a pipe that nobody reads must not keep the process.
+            let begun = Instant::now();
+            while !thread.is_finished() && begun.elapsed() < LAST_WRITE {
+                std::thread::park_timeout(Duration::from_millis(2));
+            }
         }
     }
 }
@@ -145,7 +152,9 @@ impl LogBuffer {
 
 impl Drop for LogBuffer {
     fn drop(&mut self) {
-        self.hand_on();
+        // There is room for every buffer that exists.
+        let _ = self.shared.full.push(std::mem::take(&mut self.lines));
+        self.writer.unpark();
     }
 }
 

@@ -1,13 +1,13 @@
 //! A connection to a server: a pooled one that is hot, or a new one.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use lb_core::ServerLive;
 
 use crate::driver::ConnKey;
-use crate::reason::{CLIENT_LEFT, CONNECT_FAILED, CONNECT_TIMEOUT, OVERLOADED, Reason};
+use crate::reason::{CLIENT_LEFT, CONNECT_FAILED, CONNECT_TIMEOUT, OVERLOADED, Reason, STOPPED};
 use crate::worker::Worker;
 use crate::worker::conns::{Fill, Owner};
 use crate::worker::tasks::{TaskIndex, wait};
@@ -37,7 +37,8 @@ pub struct Acquired {
 /// Takes or makes a connection for `task`, which serves the client on `down`.
 ///
 /// # Errors
-/// Why there is none. [`CLIENT_LEFT`] is the client's doing, [`OVERLOADED`] ours, all else the server's.
+/// Why there is none. [`CLIENT_LEFT`] is the client's doing, [`OVERLOADED`] and [`STOPPED`] are ours, all else is
+/// the server's.
 pub async fn acquire(
     worker: &Worker,
     task: TaskIndex,
@@ -50,10 +51,14 @@ pub async fn acquire(
         worker.counters.upstream_reuses.add(1);
         return Ok(Acquired { conn, reused: true });
     }
-    let conn = worker.driver.connect(want.address).map_err(|error| match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => OVERLOADED,
-        _ => CONNECT_FAILED,
-    })?;
+    if worker.counters.upstream_active.get() as usize >= worker.limits.connections {
+        worker.evict_upstream();
+    }
+    let conn = match worker.driver.connect(want.address) {
+        Err(error) if is_exhaustion(&error) && worker.evict_upstream() => worker.driver.connect(want.address),
+        made => made,
+    };
+    let conn = conn.map_err(|error| if is_exhaustion(&error) { OVERLOADED } else { CONNECT_FAILED })?;
     worker.enter_connecting(conn, Owner::Task(task), want.address);
     worker.counters.upstream_connects.add(1);
     worker.counters.upstream_active.add(1);
@@ -77,12 +82,20 @@ pub async fn acquire(
         if worker.is_hung_up(down) {
             break CLIENT_LEFT;
         }
+        if worker.is_stopping() {
+            break STOPPED;
+        }
     };
     worker.close_upstream(conn);
-    if failed != CLIENT_LEFT {
+    if failed == CONNECT_FAILED || failed == CONNECT_TIMEOUT {
         worker.counters.upstream_connect_failures.add(1);
     }
     Err(failed)
+}
+
+/// Descriptors or memory are used up, of ours or of the system's.
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// Gives a connection, on which nothing is under way and nothing unread, to the pool.

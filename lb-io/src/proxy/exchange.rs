@@ -11,7 +11,7 @@ use lb_core::{Decision, Outcome, Permit, RouteIndex, ServerIndex};
 
 use super::acquire::{Acquired, Want, acquire, release};
 use super::forward::Attempt;
-use super::parse::{Course, Head, Memory, Plan, read_head};
+use super::parse::{Course, Head, Memory, Plan, is_bodiless, read_head};
 use super::pool::FRESH_ENOUGH;
 use super::record::{Ending, record};
 use super::relay::Flow;
@@ -20,7 +20,9 @@ use super::tunnel::tunnel;
 use crate::driver::ConnKey;
 use crate::http1::Framing;
 use crate::http1::response::RequestKind;
-use crate::reason::{CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, CONNECT_TIMEOUT, OVERLOADED, Reason};
+use crate::reason::{
+    CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, CONNECT_TIMEOUT, OVERLOADED, Reason, STOPPED,
+};
 use crate::worker::conns::{Fill, Owner};
 use crate::worker::tasks::{TaskIndex, wait};
 use crate::worker::{Current, Worker};
@@ -55,7 +57,7 @@ pub async fn serve_jobs(worker: Rc<Worker>, task: TaskIndex) {
 /// Serves the requests that have come on `down`, until it is idle or closed.
 async fn serve(worker: &Rc<Worker>, task: TaskIndex, down: ConnKey, memory: &mut Memory) {
     loop {
-        let plan = match read_head(worker, down, memory).await {
+        let plan = match read_head(worker, task, down, memory).await {
             Head::Complete(plan) => plan,
             Head::Idle if !worker.is_draining() => return park(worker, down),
             Head::Idle | Head::Gone { within: false } => return worker.close_downstream(down, false),
@@ -71,6 +73,11 @@ async fn serve(worker: &Rc<Worker>, task: TaskIndex, down: ConnKey, memory: &mut
         });
         let mut exchange = Exchange::begin(worker, task, down, memory, plan);
         match exchange.run().await {
+            // Whoever sends requests without waiting for answers lets the others go first, each time.
+            After::NextRequest if worker.has_unread(down) || worker.is_readable(down) => {
+                worker.tasks.wake(task);
+                wait().await;
+            }
             After::NextRequest => {}
             After::Close { more_may_come } => return close_gently(worker, down, more_may_come).await,
             After::Reset => return worker.close_downstream(down, true),
@@ -142,11 +149,11 @@ async fn close_gently(worker: &Worker, down: ConnKey, more_may_come: bool) {
             }
             let over = match worker.fill(down) {
                 Fill::More => false,
-                Fill::Blocked => {
+                Fill::Blocked | Fill::Full => {
                     wait().await;
-                    false
+                    worker.is_stopping()
                 }
-                Fill::Full | Fill::End | Fill::Broken(_) => true,
+                Fill::End | Fill::Broken(_) => true,
             };
             if over || worker.is_expired(down) || dropped > LINGER_BYTES {
                 break;
@@ -167,6 +174,10 @@ pub struct Exchange<'a> {
     course: Course,
     /// The client will send nothing more.
     is_last: bool,
+    /// Nothing follows the request's head.
+    is_bodiless: bool,
+    /// The client's connection is good for nothing but a reset.
+    pub(super) broken: bool,
     pub(super) route: Option<RouteIndex>,
     pub(super) kind: RequestKind,
     pub(super) idempotent: bool,
@@ -206,7 +217,9 @@ impl<'a> Exchange<'a> {
             memory,
             current: Some(plan.current),
             course: plan.course,
-            is_last: !plan.keep_alive && !worker.is_draining(),
+            is_last: plan.is_last,
+            is_bodiless: is_bodiless(plan.body),
+            broken: false,
             route: plan.route,
             kind: plan.kind,
             idempotent: plan.idempotent,
@@ -235,28 +248,26 @@ impl<'a> Exchange<'a> {
             Course::Answer { status } => {
                 self.status = status;
                 self.current = None;
-                self.keep_alive &= self.upload.is_empty();
+                self.keep_alive &= self.is_bodiless;
                 self.deliver().await
             }
             Course::Forward(_) => self.forward().await,
         };
         // A client that has had a part of its response, or has left, can't be told any more.
         if let Some(reason) = reason {
-            self.keep_alive &=
-                self.upload.is_untouched() && reason.status != CLIENT_LEFT.status && self.status == 0;
-            if self.status == 0 && reason.status != CLIENT_LEFT.status {
+            self.keep_alive &= self.is_bodiless && reason.status != CLIENT_LEFT.status && self.status == 0;
+            if self.status == 0 && reason.status != CLIENT_LEFT.status && !self.broken {
                 self.refuse(reason).await;
             }
         }
         self.record(reason);
         match reason {
+            _ if self.broken => After::Reset,
             Some(reason) if self.status != 0 && (self.ends_by_close || reason == CLIENT_STALLED) => {
                 After::Reset
             }
             _ if self.keep_alive => After::NextRequest,
-            _ => After::Close {
-                more_may_come: !(self.is_last && (self.upload.is_empty() || self.upload.done)),
-            },
+            _ => After::Close { more_may_come: !(self.is_last && (self.is_bodiless || self.upload.done)) },
         }
     }
 
@@ -349,7 +360,7 @@ impl<'a> Exchange<'a> {
     async fn try_server(&mut self, permit: &Permit, pool: u32) -> (Attempt, Option<bool>) {
         let worker = self.worker;
         // After a failure, and for what can't be repeated, only connections that are surely open.
-        let max_idle = match (self.attempts, self.idempotent && self.upload.is_empty()) {
+        let max_idle = match (self.attempts, self.idempotent && self.is_bodiless) {
             (1, true) => None,
             (1, false) => Some(FRESH_ENOUGH),
             _ => Some(Duration::ZERO),
@@ -357,7 +368,10 @@ impl<'a> Exchange<'a> {
         let want = Want { address: permit.address(), pool, max_idle, connect_timeout: self.connect_timeout };
         let Acquired { conn: up, reused } = match acquire(worker, self.task, self.down, want).await {
             Ok(acquired) => acquired,
-            Err(CLIENT_LEFT) => return (Attempt::Client(CLIENT_LEFT), None),
+            Err(reason @ (CLIENT_LEFT | STOPPED)) => {
+                self.broken |= reason == STOPPED;
+                return (Attempt::Client(reason), None);
+            }
             Err(reason) => {
                 let repeatable = reason == CONNECT_FAILED || reason == CONNECT_TIMEOUT;
                 return (Attempt::Failed { reason, repeatable }, None);
@@ -392,7 +406,7 @@ impl<'a> Exchange<'a> {
         let page = page.and_then(|(route, current)| {
             current.table.snapshot.route(route).actions.error_page(reason.status)
         });
-        self.keep_alive &= self.upload.is_empty() && !self.worker.is_draining();
+        self.keep_alive &= self.is_bodiless && !self.worker.is_draining();
         let to = Answering { version: self.kind.version, head: self.kind.head, keep_alive: self.keep_alive };
         reply::write_refusal(&mut self.memory.response, reason, page, to);
         drop(current);
@@ -421,6 +435,10 @@ impl<'a> Exchange<'a> {
                 break Some(CLIENT_LEFT);
             }
             wait().await;
+            if worker.is_stopping() {
+                self.broken = true;
+                break Some(STOPPED);
+            }
         };
         self.keep_alive &= undelivered.is_none();
         undelivered

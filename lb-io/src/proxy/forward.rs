@@ -8,6 +8,8 @@
 //!   └──(101)──► switched
 //! ```
 
+use std::io::{self, ErrorKind};
+
 use super::exchange::Exchange;
 use super::relay::{Flow, Pumped, pump};
 use crate::driver::ConnKey;
@@ -15,8 +17,8 @@ use crate::http1::response::{self, FieldStorage, ResponseHead};
 use crate::http1::rewrite::{self, ResponseRewrite};
 use crate::http1::{Framing, Version, scan};
 use crate::reason::{
-    BODY_TIMEOUT, BODY_TOO_LARGE, CLIENT_LEFT, CLIENT_STALLED, RESPONSE_CUT, RESPONSE_HEAD_TOO_LARGE,
-    RESPONSE_TIMEOUT, Reason, SERVER_CLOSED, TOO_MANY_INTERIM,
+    BODY_TIMEOUT, BODY_TOO_LARGE, CLIENT_LEFT, CLIENT_STALLED, OVERLOADED, RESPONSE_CUT,
+    RESPONSE_HEAD_TOO_LARGE, RESPONSE_TIMEOUT, Reason, SERVER_CLOSED, STOPPED, TOO_MANY_INTERIM,
 };
 use crate::worker::buffers::RECEIVE_BYTES;
 use crate::worker::conns::Fill;
@@ -61,6 +63,8 @@ enum Found {
     Final(Flow),
     Switched,
     Failed(Reason),
+    /// It is over on the client's account.
+    Client(Reason),
 }
 
 /// The state of an attempt.
@@ -110,7 +114,17 @@ impl Exchange<'_> {
             worker.settle(self.down);
             worker.settle(up);
             wait().await;
+            if worker.is_stopping() {
+                self.broken = true;
+                return Attempt::Client(STOPPED);
+            }
         }
+    }
+
+    /// The response cannot go on, and what the client has had of it must not look whole.
+    fn client_broken(&mut self, error: &io::Error) -> Reason {
+        self.broken = true;
+        if error.kind() == ErrorKind::OutOfMemory { OVERLOADED } else { CLIENT_LEFT }
     }
 
     fn download_bytes(&self, progress: &Progress) -> u64 {
@@ -138,6 +152,9 @@ impl Exchange<'_> {
                 None
             }
             Pumped::SourceEnded | Pumped::SourceBroken(_) => Some(Attempt::Client(CLIENT_LEFT)),
+            Pumped::SinkBroken(error) if error.kind() == ErrorKind::OutOfMemory => {
+                Some(Attempt::Failed { reason: OVERLOADED, repeatable: false })
+            }
             Pumped::SinkBroken(_) if !self.upload.begun => {
                 Some(Attempt::Failed { reason: SERVER_CLOSED, repeatable: true })
             }
@@ -160,6 +177,7 @@ impl Exchange<'_> {
             match self.find_response_head(up, progress) {
                 Found::Final(flow) => progress.response = Response::Body(flow),
                 Found::Switched => return Some(Attempt::Switched),
+                Found::Client(reason) => return Some(Attempt::Client(reason)),
                 Found::Blocked => return None,
                 Found::Starved => {
                     worker.starve(self.task);
@@ -190,7 +208,7 @@ impl Exchange<'_> {
                 None
             }
             Pumped::SourceBlocked | Pumped::SinkBlocked => None,
-            Pumped::SinkBroken(_) => Some(Attempt::Client(CLIENT_LEFT)),
+            Pumped::SinkBroken(error) => Some(Attempt::Client(self.client_broken(&error))),
             Pumped::SourceEnded | Pumped::SourceBroken(_) => Some(Attempt::Cut(RESPONSE_CUT)),
             Pumped::Malformed(error) => Some(Attempt::Cut(Reason { status: 502, word: error.word() })),
             Pumped::TooLarge => unreachable!("responses have no limit"),
@@ -275,7 +293,7 @@ impl Exchange<'_> {
         Some(Found::Final(Flow::new(head.framing, framed, u64::MAX)))
     }
 
-    /// Passes a 1xx on, except to HTTP/1.0 (RFC 9110 section 15.2). What fails is found out by what follows.
+    /// Passes a 1xx on, except to HTTP/1.0 (RFC 9110 section 15.2).
     fn pass_interim(&mut self, head: &ResponseHead<'_>) -> Option<Found> {
         if self.kind.version == Version::Http11 {
             self.memory.response.clear();
@@ -290,7 +308,10 @@ impl Exchange<'_> {
             };
             rewrite::response(&mut self.memory.response, head, &plain);
             self.interim_bytes += self.memory.response.len() as u64;
-            let _ = self.worker.send(self.down, &self.memory.response, &[]);
+            // A head that was cut off would have the next one read as a part of it.
+            if let Err(error) = self.worker.send(self.down, &self.memory.response, &[]) {
+                return Some(Found::Client(self.client_broken(&error)));
+            }
         }
         None
     }

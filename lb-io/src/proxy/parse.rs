@@ -16,7 +16,7 @@ use crate::http1::rewrite::{self, Forwarded, PathRewrite, RequestRewrite};
 use crate::http1::{Framing, Limits, Version, scan};
 use crate::reason::{BODY_TOO_LARGE, HEAD_TIMEOUT, OVERLOADED, Reason};
 use crate::worker::conns::Fill;
-use crate::worker::tasks::wait;
+use crate::worker::tasks::{TaskIndex, wait};
 use crate::worker::{Current, Worker};
 
 /// Longest request id that is taken over from a trusted peer; a longer one is replaced.
@@ -89,6 +89,8 @@ pub struct Plan {
     pub kind: RequestKind,
     /// Where its body ends.
     pub body: Framing,
+    /// The client said that it will send no other request.
+    pub is_last: bool,
     /// It may be sent twice (RFC 9110 section 9.2.2).
     pub idempotent: bool,
     /// The client will use the connection again.
@@ -114,7 +116,7 @@ pub enum Head {
 }
 
 /// Reads the next request head on `down`.
-pub async fn read_head(worker: &Worker, down: ConnKey, memory: &mut Memory) -> Head {
+pub async fn read_head(worker: &Worker, task: TaskIndex, down: ConnKey, memory: &mut Memory) -> Head {
     let mut scanned = 0;
     let (fresh, listener, mut skipped) =
         worker.slot(down, |slot| (slot.served == 0, slot.listener, slot.empty_line));
@@ -146,7 +148,11 @@ pub async fn read_head(worker: &Worker, down: ConnKey, memory: &mut Memory) -> H
         match worker.fill(down) {
             Fill::More => continue,
             Fill::End | Fill::Broken(_) => return Head::Gone { within: worker.has_unread(down) },
-            Fill::Full => return Head::Complete(refusal(worker, OVERLOADED, memory)),
+            Fill::Full if worker.has_unread(down) => {
+                return Head::Complete(refusal(worker, OVERLOADED, memory));
+            }
+            // Without memory to look, nobody knows whether a request has come: it waits.
+            Fill::Full => worker.starve(task),
             Fill::Blocked if !worker.has_unread(down) => return Head::Idle,
             Fill::Blocked => {}
         }
@@ -156,6 +162,12 @@ pub async fn read_head(worker: &Worker, down: ConnKey, memory: &mut Memory) -> H
         }
         worker.settle(down);
         wait().await;
+        if worker.is_stopping() {
+            return Head::Gone { within: true };
+        }
+        if worker.is_expired(down) && !worker.has_unread(down) {
+            return Head::Gone { within: false };
+        }
         if worker.is_expired(down) {
             return Head::Complete(refusal(worker, HEAD_TIMEOUT, memory));
         }
@@ -171,6 +183,7 @@ fn refusal(worker: &Worker, reason: Reason, memory: &mut Memory) -> Plan {
         route: None,
         kind: RequestKind { head: false, upgrade_sent: false, version: Version::Http11 },
         body: Framing::None,
+        is_last: false,
         idempotent: false,
         keep_alive: false,
         started: worker.now(),
@@ -214,7 +227,7 @@ fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Pl
         }
         Verdict::Answer(route) => {
             // Without reading the body the connection cannot be used again.
-            let keep_alive = keep_alive && head.body == Framing::None;
+            let keep_alive = keep_alive && is_bodiless(head.body);
             let to = Answering { version: head.version, head: head.is_head(), keep_alive };
             (answer(&current, route, &view, to, memory), Some(route))
         }
@@ -238,12 +251,18 @@ fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Pl
             version: head.version,
         },
         body: head.body,
+        is_last: !head.keep_alive,
         idempotent: matches!(head.method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"),
         keep_alive,
         started: worker.now(),
         head_bytes: bytes.len() as u64,
         current,
     }
+}
+
+/// Whether nothing follows the head. A chunked body is one even if it is empty: its last chunk follows.
+pub fn is_bodiless(framing: Framing) -> bool {
+    matches!(framing, Framing::None | Framing::Length(0))
 }
 
 /// Has the route's redirect or fixed reply written.

@@ -114,6 +114,12 @@ impl Pools {
         Some((pool.idle.len() - 1) as u32)
     }
 
+    /// One of the connections that have been idle for longest: of each pool the first is looked at.
+    pub fn oldest(&self) -> Option<ConnKey> {
+        let firsts = self.pools.iter().flatten().filter_map(|pool| pool.idle.first());
+        firsts.min_by_key(|idle| idle.since).map(|idle| idle.conn)
+    }
+
     /// Takes a certain connection out, which is being closed.
     pub fn remove(&mut self, pool: u32, place: u32) -> Option<Moved> {
         let idle = &mut self.pools[pool as usize].as_mut().expect("an idle connection's pool exists").idle;

@@ -4,7 +4,7 @@
 //! one buffer, and the sender feels the rest through TCP. The decoder looks at each byte once; bytes it
 //! approved and that did not fit the sink stay where they were received until they do.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use super::splice::{self, Channel};
 use crate::driver::ConnKey;
@@ -98,16 +98,6 @@ impl Flow {
         self.payload += count;
     }
 
-    /// Whether there is no body at all.
-    pub fn is_empty(&self) -> bool {
-        self.decoder.is_done() && self.payload == 0
-    }
-
-    /// Whether nothing of the body was taken from the source.
-    pub fn is_untouched(&self) -> bool {
-        self.bytes == 0 && self.payload == 0
-    }
-
     /// Prepares to send the head, and a body of which nothing was sent, to another sink.
     pub fn begin_again(&mut self) {
         debug_assert_eq!(self.bytes, 0, "a body that was sent can't be sent again");
@@ -157,10 +147,11 @@ pub fn pump(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow, mut he
         }
         let Some(mut buffer) = worker.take_unread(from) else {
             if !head.is_empty() {
-                if let Err(error) = worker.send(to, std::mem::take(&mut head), &[]) {
+                let sent = worker.send(to, std::mem::take(&mut head), &[]);
+                flow.begun |= !matches!(&sent, Err(error) if error.kind() != ErrorKind::OutOfMemory);
+                if let Err(error) = sent {
                     return Pumped::SinkBroken(error);
                 }
-                flow.begun = true;
                 continue;
             }
             match advance(worker, from, to, flow) {
@@ -176,6 +167,8 @@ pub fn pump(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow, mut he
         let sent = match sent {
             Ok(sent) => sent,
             Err(error) => {
+                // Out of our own memory, a part of the head may have gone out.
+                flow.begun |= error.kind() == ErrorKind::OutOfMemory;
                 worker.put_unread(from, buffer);
                 return Pumped::SinkBroken(error);
             }

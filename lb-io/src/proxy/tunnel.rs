@@ -35,7 +35,7 @@ pub async fn tunnel(
         let broken = !move_on(worker, task, down, up, &mut to_server)
             || !move_on(worker, task, up, down, &mut to_client);
         let over = to_server.done && to_client.done;
-        if broken || over || worker.is_expired(down) {
+        if broken || over || worker.is_expired(down) || worker.is_stopping() {
             break;
         }
         if to_server.bytes + to_client.bytes != before {

@@ -124,8 +124,11 @@ pub struct Worker {
     /// Accepted over the bound, in order.
     held: RefCell<VecDeque<(u32, Socket)>>,
     open_by_listener: RefCell<Vec<usize>>,
+    /// By the driver's keys.
+    listener_by_key: RefCell<Vec<u32>>,
     starved: RefCell<Vec<TaskIndex>>,
     pub(crate) pipes: RefCell<Pipes>,
+    stopping: Cell<bool>,
     woken: Cell<bool>,
     events: RefCell<Vec<Event>>,
     expired: RefCell<Vec<u32>>,
@@ -173,9 +176,11 @@ impl Worker {
             log_since: Cell::new(None),
             accept_retry_at: Cell::new(None),
             held: RefCell::default(),
+            listener_by_key: RefCell::default(),
             open_by_listener: RefCell::new(vec![0; listener_names.len()]),
             starved: RefCell::default(),
             pipes: RefCell::default(),
+            stopping: Cell::new(false),
             woken: Cell::new(false),
             events: RefCell::new(Vec::with_capacity(MAX_EVENTS)),
             expired: RefCell::default(),
@@ -188,6 +193,9 @@ impl Worker {
     /// The driver's.
     pub fn listen(&self, socket: Socket, listener: u32) -> io::Result<()> {
         let key = self.driver.listen(socket)?;
+        let mut by_key = self.listener_by_key.borrow_mut();
+        debug_assert_eq!(key as usize, by_key.len(), "keys count up from 0");
+        by_key.push(listener);
         self.listeners.borrow_mut().push(Listener { key, listener, paused: false });
         Ok(())
     }
@@ -251,6 +259,14 @@ impl Worker {
         for listener in self.listeners.borrow_mut().drain(..) {
             self.driver.unlisten(listener.key);
         }
+        self.stopping.set(true);
+        let all = self.conns.borrow().all();
+        for (_, owner) in all {
+            if let Owner::Task(task) = owner {
+                self.tasks.wake(task);
+            }
+        }
+        self.tasks.run();
         self.tasks.clear();
         self.held.borrow_mut().clear();
         let all = self.conns.borrow().all();
@@ -363,7 +379,8 @@ impl Worker {
 
     fn accepted(&self, listener: ListenerKey, socket: Socket) {
         self.counters.accepted.add(1);
-        let index = self.listener_of(listener);
+        // Also of a listener that was closed meanwhile.
+        let index = self.listener_by_key.borrow()[listener as usize];
         if !self.is_full(index) {
             self.admit(index, socket);
         } else if self.held.borrow().len() < self.limits.held {
@@ -375,11 +392,6 @@ impl Worker {
             // What is already on its way comes in yet, and is held.
             self.pause_accepting(|listener| self.is_full(listener.listener));
         }
-    }
-
-    /// The listener that a socket of ours belongs to.
-    fn listener_of(&self, key: ListenerKey) -> u32 {
-        self.listeners.borrow().iter().find(|known| known.key == key).map_or(0, |known| known.listener)
     }
 
     /// Whether a bound on client connections is reached: the worker's, or its part of the listener's.
@@ -517,9 +529,21 @@ impl Worker {
         self.resume_accepting();
     }
 
+    /// Closes the connection to a server that has been idle for longest, if any is idle: pools keep what was
+    /// once needed, and together they could keep more than there are descriptors.
+    pub(crate) fn evict_upstream(&self) -> bool {
+        let oldest = self.pools.borrow().oldest();
+        oldest.inspect(|conn| self.close_upstream(*conn)).is_some()
+    }
+
+    /// Whether the worker ends now: what is under way is recorded and cut off.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
     fn go_on_draining(&self) {
         let Some(since) = self.draining_since.get() else { return };
-        if self.now() >= since + ACCEPT_GRACE {
+        if self.now() >= since + ACCEPT_GRACE && !self.listeners.borrow().is_empty() {
             for listener in self.listeners.borrow_mut().drain(..) {
                 self.driver.unlisten(listener.key);
             }
