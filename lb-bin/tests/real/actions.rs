@@ -23,6 +23,7 @@ on_both_drivers! {
     host_and_path_are_rewritten,
     headers_are_set_and_removed_both_ways,
     redirects_and_replies_need_no_server,
+    a_reply_keeps_to_what_it_says_of_the_connection,
     bodies_have_a_bound,
     error_pages_dress_replies_of_ours_only,
     routes_are_found_by_everything,
@@ -103,6 +104,27 @@ fn redirects_and_replies_need_no_server(driver: Driver) {
     let _ = client.try_send("GET /fixed HTTP/1.1\r\nHost: x\r\n\r\n");
     if let Ok(Some(next)) = client.try_response("GET") {
         assert_eq!(next.status(), 418);
+    }
+}
+
+fn a_reply_keeps_to_what_it_says_of_the_connection(driver: Driver) {
+    let lb = Lb::start(
+        driver,
+        format!("{LISTENER}[[route]]\nname = \"r\"\nreply = {{ status = 200, body = \"x\" }}\n"),
+    );
+    let bodies = ["", "Content-Length: 0\r\n", "Content-Length: 2\r\n", "Transfer-Encoding: chunked\r\n"];
+    for (fields, body, stays) in [(0, "", true), (1, "", true), (2, "ab", false), (3, "0\r\n\r\n", false)] {
+        let mut client = Client::connect(lb.web());
+        let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{}\r\n{body}", bodies[fields]);
+        let response = client.exchange(&request);
+        let says_close =
+            response.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        assert_eq!((response.status(), says_close), (200, !stays), "{request:?}");
+        if stays {
+            assert_eq!(client.exchange(&request).status(), 200, "{request:?}");
+        } else {
+            client.assert_closed();
+        }
     }
 }
 

@@ -14,6 +14,30 @@ on_both_drivers! {
     the_connection_cap_makes_others_wait,
     a_listener_has_a_cap_of_its_own,
     running_out_of_descriptors_stops_nobody_inside,
+    pools_of_past_servers_make_room,
+}
+
+/// Load that moves from server to server must not leave each with a pool that nobody needs, until there are no
+/// descriptors for the next.
+fn pools_of_past_servers_make_room(driver: Driver) {
+    let origins: Vec<Origin> = (0..5).map(|_| plain()).collect();
+    let mut config = String::from("[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\n");
+    for (number, origin) in origins.iter().enumerate() {
+        config +=
+            &format!("[[route]]\nname = \"r{number}\"\npath = \"/{number}\"\nbackend = \"b{number}\"\n");
+        config += &lb::backend(&format!("b{number}"), &[("a", origin.address)]);
+    }
+    let lb = Setup::new(driver, config).workers(1).open_files(200).start();
+    let mut clients: Vec<_> = (0..50).map(|_| Client::connect(lb.web())).collect();
+    for number in 0..origins.len() {
+        for client in &mut clients {
+            client.send(format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        }
+        for client in &mut clients {
+            let response = client.response();
+            assert_eq!(response.status(), 200, "server {number}: {response:?}");
+        }
+    }
 }
 
 fn the_connection_cap_makes_others_wait(driver: Driver) {

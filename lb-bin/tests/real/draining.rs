@@ -68,6 +68,8 @@ fn a_second_signal_ends_at_once(driver: Driver) {
     if let Ok(Some(cut)) = busy.try_response("GET") {
         assert_eq!(cut.status(), 503, "{cut:?}");
     }
+    let line = lb.access_line(&["GET /slow"]);
+    assert!(line.contains(" 503 stopped "), "what was cut off has its record: {line}");
 }
 
 fn a_deadline_bounds_the_drain(driver: Driver) {
