@@ -140,6 +140,13 @@ server = [{ name = "elb", address = "10.0.1.11:80" }]
 }
 
 #[test]
+fn a_file_that_serves_nothing_is_warned_of() {
+    let origin = Origin::Text { name: "lb.toml".to_owned(), text: String::new() };
+    let loaded = load_blocking(&origin, Purpose::Check, None).expect("a runtime");
+    assert!(loaded.plan.is_some() && loaded.report.has(codes::NO_LISTENER), "{}", loaded.report.text(""));
+}
+
+#[test]
 fn files_that_are_no_text_are_refused() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("lb.toml");

@@ -32,4 +32,5 @@ codes! {
     OPEN_KEYS = "LB154", "The secret file can be read by everyone.";
     NEEDS_RESTART = "LB155", "A setting that only a restart applies.";
     NO_EFFECT = "LB156", "A key that has no effect as things stand.";
+    NO_LISTENER = "LB157", "There is no listener, so nothing would be served.";
 }

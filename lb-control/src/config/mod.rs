@@ -155,6 +155,11 @@ pub async fn load(origin: &Origin, purpose: Purpose, previous: Option<&Carried>)
     let known_addresses = previous.map(|carried| &carried.addresses);
     let addresses = resolve::resolve(&document.named, spec, purpose, known_addresses, &mut report).await;
     let snapshot = document.compile(&mut report);
+    if document.config.listeners.is_empty() && !report.failed() {
+        let nothing =
+            Diagnostic::warning(codes::NO_LISTENER, "there is no [[listener]]: nothing would be served");
+        report.add(nothing);
+    }
     let plan = match snapshot {
         Some(snapshot) if !report.failed() => {
             let carried = Carried { secrets: Some(document.config.spec.secrets.clone()), addresses };
