@@ -179,3 +179,39 @@ fn write_lines(shared: &Shared, target: &LogTarget, mut output: Box<dyn Write + 
         std::thread::park_timeout(Duration::from_secs(1));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends by itself, though the pipe is full and nobody reads it.
+    #[test]
+    fn a_reader_that_hangs_keeps_nobody() {
+        let pipe = std::env::temp_dir().join(format!("lb-log-{}", std::process::id()));
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        let log = AccessLog::start(LogTarget::File(pipe.clone()), 1).unwrap();
+        let mut buffer = log.buffer();
+        let kept = (0..100_000).filter(|_| buffer.line(|out| out.extend_from_slice(&[b'x'; 99]))).count();
+        assert!(kept < 100_000, "lines are dropped when the writer does not keep up");
+        drop(buffer);
+        drop(log);
+        drop(reader);
+        std::fs::remove_file(&pipe).unwrap();
+    }
+
+    #[test]
+    fn all_lines_are_written_before_the_end() {
+        let file = std::env::temp_dir().join(format!("lb-lines-{}", std::process::id()));
+        let log = AccessLog::start(LogTarget::File(file.clone()), 1).unwrap();
+        let mut buffer = log.buffer();
+        for line in 0..1000 {
+            assert!(buffer.line(|out| out.extend_from_slice(format!("line {line}\n").as_bytes())));
+        }
+        drop(buffer);
+        drop(log);
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert_eq!((text.lines().count(), text.lines().last()), (1000, Some("line 999")));
+        std::fs::remove_file(&file).unwrap();
+    }
+}
