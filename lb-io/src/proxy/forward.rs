@@ -11,7 +11,7 @@
 use std::io::{self, ErrorKind};
 
 use super::exchange::Exchange;
-use super::relay::{Flow, Pumped, pump};
+use super::relay::{Flow, Pumped, come_back, pump};
 use crate::driver::ConnKey;
 use crate::http1::response::{self, FieldStorage, ResponseHead};
 use crate::http1::rewrite::{self, ResponseRewrite};
@@ -142,13 +142,9 @@ impl Exchange<'_> {
         let worker = self.worker;
         let head: &[u8] = if self.upload.begun { &[] } else { &self.memory.request };
         match pump(worker, self.down, up, &mut self.upload, head) {
-            Pumped::Done | Pumped::SourceBlocked | Pumped::SinkBlocked => None,
-            Pumped::Yielded => {
-                worker.tasks.wake(self.task);
-                None
-            }
-            Pumped::NoMemory => {
-                worker.starve(self.task);
+            Pumped::Done => None,
+            waiting @ (Pumped::SourceBlocked | Pumped::SinkBlocked | Pumped::Yielded | Pumped::NoMemory) => {
+                come_back(worker, self.task, &waiting);
                 None
             }
             Pumped::SourceEnded | Pumped::SourceBroken(_) => Some(Attempt::Client(CLIENT_LEFT)),
@@ -199,15 +195,10 @@ impl Exchange<'_> {
                 let whole = self.upload.done && !progress.upload_broken;
                 Some(Attempt::Done { reusable: progress.reusable && quiet && whole })
             }
-            Pumped::Yielded => {
-                worker.tasks.wake(self.task);
+            waiting @ (Pumped::SourceBlocked | Pumped::SinkBlocked | Pumped::Yielded | Pumped::NoMemory) => {
+                come_back(worker, self.task, &waiting);
                 None
             }
-            Pumped::NoMemory => {
-                worker.starve(self.task);
-                None
-            }
-            Pumped::SourceBlocked | Pumped::SinkBlocked => None,
             Pumped::SinkBroken(error) => Some(Attempt::Client(self.client_broken(&error))),
             Pumped::SourceEnded | Pumped::SourceBroken(_) => Some(Attempt::Cut(RESPONSE_CUT)),
             Pumped::Malformed(error) => Some(Attempt::Cut(Reason { status: 502, word: error.word() })),

@@ -13,6 +13,7 @@ use crate::http1::body::{BodyError, Decoder, Piece};
 use crate::worker::Worker;
 use crate::worker::buffers::Buffer;
 use crate::worker::conns::Fill;
+use crate::worker::tasks::TaskIndex;
 
 /// Rounds of receiving and sending that one call makes before other tasks have their turn.
 const ROUNDS: usize = 16;
@@ -131,6 +132,16 @@ impl Flow {
             }
         }
         Ok(false)
+    }
+}
+
+/// Has the task come back to a direction that has not ended: when there is an event for it, in the next turn,
+/// or when there is memory.
+pub fn come_back(worker: &Worker, task: TaskIndex, pumped: &Pumped) {
+    match pumped {
+        Pumped::Yielded => worker.tasks.wake(task),
+        Pumped::NoMemory => worker.starve(task),
+        _ => {}
     }
 }
 

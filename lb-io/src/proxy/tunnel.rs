@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::relay::{Flow, Pumped, pump};
+use super::relay::{Flow, Pumped, come_back, pump};
 use crate::driver::ConnKey;
 use crate::http1::Framing;
 use crate::worker::Worker;
@@ -56,9 +56,9 @@ fn move_on(worker: &Worker, task: TaskIndex, from: ConnKey, to: ConnKey, flow: &
     }
     match pump(worker, from, to, flow, &[]) {
         Pumped::Done => worker.driver.shutdown(to),
-        Pumped::Yielded => worker.tasks.wake(task),
-        Pumped::NoMemory => worker.starve(task),
-        Pumped::SourceBlocked | Pumped::SinkBlocked => {}
+        waiting @ (Pumped::SourceBlocked | Pumped::SinkBlocked | Pumped::Yielded | Pumped::NoMemory) => {
+            come_back(worker, task, &waiting);
+        }
         Pumped::SourceEnded | Pumped::SourceBroken(_) | Pumped::SinkBroken(_) => return false,
         Pumped::Malformed(_) | Pumped::TooLarge => unreachable!("a tunnel has neither framing nor limit"),
     }
