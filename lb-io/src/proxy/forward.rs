@@ -217,27 +217,20 @@ impl Exchange<'_> {
         loop {
             if let Some(mut buffer) = worker.take_unread(up) {
                 progress.heard = true;
-                let end = scan::head_end(buffer.bytes(), progress.scanned);
-                let Some(end) = end else {
-                    progress.scanned = buffer.len();
+                if let Some(end) = scan::head_end(buffer.bytes(), progress.scanned) {
+                    let found = self.take_response_head(&buffer.bytes()[..end], progress);
+                    buffer.consume(end);
                     worker.put_unread(up, buffer);
-                    if progress.scanned >= RECEIVE_BYTES {
-                        return Found::Failed(RESPONSE_HEAD_TOO_LARGE);
+                    progress.scanned = 0;
+                    match found {
+                        Some(found) => return found,
+                        None => continue,
                     }
-                    match worker.fill(up) {
-                        Fill::More => continue,
-                        Fill::Blocked => return Found::Blocked,
-                        Fill::Full => return Found::Starved,
-                        Fill::End | Fill::Broken(_) => return Found::Failed(SERVER_CLOSED),
-                    }
-                };
-                let found = self.take_response_head(&buffer.bytes()[..end], progress);
-                buffer.consume(end);
+                }
+                progress.scanned = buffer.len();
                 worker.put_unread(up, buffer);
-                progress.scanned = 0;
-                match found {
-                    Some(found) => return found,
-                    None => continue,
+                if progress.scanned >= RECEIVE_BYTES {
+                    return Found::Failed(RESPONSE_HEAD_TOO_LARGE);
                 }
             }
             match worker.fill(up) {
