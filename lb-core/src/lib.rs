@@ -90,6 +90,7 @@ pub mod defaults;
 pub mod explain;
 mod find;
 pub mod hash;
+pub mod histogram;
 mod host;
 mod jar;
 pub mod live;
