@@ -5,15 +5,16 @@
 //! lists are written alike; the first part is a [`Purpose`]. The output is read as a little-endian number.
 //! `tests/core/vectors.rs` pins both the bare function and what we make of it.
 
-use siphasher::sip::SipHasher13;
-use siphasher::sip128::{Hasher128, SipHasher24};
+mod sip;
+
+use sip::Sip;
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher as _};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 
 /// A map inside a snapshot. Its keys come from the spec only, so nobody can make it degenerate; hashing without
-/// randomness of the process keeps the core free of any.
-pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<SipHasher13>>;
+/// randomness of the process keeps the core free of any. Nothing depends on its order.
+pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// A 128-bit key. It is never printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,14 +52,9 @@ impl fmt::Debug for SecretKey {
 
 /// The bare function, over bytes as they are.
 pub fn siphash_2_4_128(key: &SecretKey, bytes: &[u8]) -> u128 {
-    let mut hasher = SipHasher24::new_with_key(&key.0);
-    hasher.write(bytes);
-    number(hasher)
-}
-
-fn number(hasher: SipHasher24) -> u128 {
-    let hash = hasher.finish128();
-    u128::from(hash.h2) << 64 | u128::from(hash.h1)
+    let mut sip = Sip::new(&key.0);
+    sip.write(bytes);
+    sip.finish()
 }
 
 /// What a hash is for; keeps uses of one key apart.
@@ -93,24 +89,24 @@ impl Purpose {
 
 /// A hash in the making. Cloning one keeps the parts so far: a route keeps its own half-made.
 #[derive(Clone, Copy, Debug)]
-pub struct Keyed(SipHasher24);
+pub struct Keyed(Sip);
 
 impl Keyed {
     /// Begins a hash.
     pub fn new(key: &SecretKey, purpose: Purpose) -> Keyed {
-        Keyed(SipHasher24::new_with_key(&key.0)).part(purpose.word())
+        Keyed(Sip::new(&key.0)).part(purpose.word())
     }
 
     /// Adds a part.
     pub fn part(mut self, bytes: &[u8]) -> Keyed {
-        self.0.write(&(bytes.len() as u64).to_le_bytes());
+        self.0.write_word(bytes.len() as u64);
         self.0.write(bytes);
         self
     }
 
     /// The hash of all parts.
     pub fn finish(self) -> u128 {
-        number(self.0)
+        self.0.finish()
     }
 }
 
