@@ -1,7 +1,8 @@
 //! What a worker counts. Written by one worker, read by anyone.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Number of statuses counted apart: 0 to 599, 0 for an exchange that ended without one.
 pub const STATUS_COUNT: usize = 600;
@@ -19,6 +20,17 @@ impl Counter {
     /// Takes away. Only the owning worker may.
     pub fn subtract(&self, count: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_sub(count), Relaxed);
+    }
+
+    /// Takes one away, as the last thing that its writer does: whoever sees the result by [`Counter::acquire`] also
+    /// sees everything that was written before. Only the owning worker may.
+    pub fn leave(&self) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(1), Release);
+    }
+
+    /// The value, with all that was written before it was reached by [`Counter::leave`].
+    pub fn acquire(&self) -> u64 {
+        self.0.load(Acquire)
     }
 
     /// Sets. Only the owning worker may.

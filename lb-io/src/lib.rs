@@ -12,6 +12,7 @@ pub mod driver;
 pub mod engine;
 pub mod http1;
 pub mod log;
+pub mod metrics;
 pub mod proxy;
 pub mod reason;
 pub mod sim;
