@@ -88,6 +88,7 @@ mod cursors;
 pub mod decide;
 pub mod defaults;
 pub mod explain;
+mod expression;
 mod find;
 pub mod hash;
 pub mod histogram;

@@ -5,14 +5,11 @@ use super::problem::{Place, Problems};
 use super::{at_most, codes};
 use crate::cookie::{is_name, is_token_byte};
 use crate::defaults::{CONDITIONS_MAX, HOST_LEN_MAX, LISTENERS_MAX, NETWORKS_MAX, PREFIX_SEGMENTS_MAX};
+use crate::expression::Regex;
 use crate::find::{Conditions, HostKey, PathKey, Test, TestValue, segments};
 use crate::path::{canonical, is_suspicious, trim_slashes};
 use crate::spec::{PathEncoding, PathMatch, RouteSpec, ValueMatch, ValueTest};
-use regex::bytes::{Regex, RegexBuilder};
 use std::cmp::Reverse;
-
-/// Bytes that one compiled expression may take.
-const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// What a named value is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -170,20 +167,13 @@ pub(super) fn count_regexes(route: &RouteSpec) -> usize {
 
 /// An expression that the whole of a value must match.
 pub(super) fn regex(text: &str, place: &Place, problems: &mut Problems) -> Option<Regex> {
-    let build = |text: &str| RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build();
-    // Alone first, so that nothing in it can close the group around it.
-    match build(text).and_then(|_| build(&format!("^(?:{text})$"))) {
-        Ok(regex) => Some(regex),
-        Err(error) => {
-            let error = error.to_string();
-            let last = error.lines().last().unwrap_or_default();
-            let reason = last.strip_prefix("error: ").unwrap_or(last);
-            problems
-                .error(codes::REGEX, place, format!("the expression `{text}` cannot be used: {reason}"))
-                .expected("expected the syntax of Rust's regex crate, which has no look-around and no back-references");
-            None
-        }
+    let compiled = Regex::new(text);
+    if let Err(reason) = &compiled {
+        problems
+            .error(codes::REGEX, place, format!("the expression `{text}` cannot be used: {reason}"))
+            .expected(Regex::EXPECTED);
     }
+    compiled.ok()
 }
 
 /// The hosts of a route as the index has them.

@@ -1,10 +1,10 @@
 //! What a request must look like beyond host and path.
 
 use crate::cookie;
+use crate::expression::Regex;
 use crate::network::Network;
 use crate::path::{query_equal, query_values};
 use crate::view::{Fields, RequestView};
-use regex::bytes::Regex;
 
 /// The conditions of a route beyond host and path, and, for those who print them, these too.
 #[derive(Debug)]

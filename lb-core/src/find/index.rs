@@ -1,10 +1,10 @@
 //! The index of routes by host and path.
 
+use crate::expression::Regex;
 use crate::hash::Map;
 use crate::host;
 use crate::path::trim_slashes;
 use crate::snapshot::RouteIndex;
-use regex::bytes::Regex;
 use std::collections::BTreeMap;
 
 /// All routes with the same host and path, most specific first.
