@@ -83,6 +83,7 @@ impl Workers for EngineWorkers {
         Reading {
             driver: self.engine.driver_name().to_owned(),
             workers: self.engine.counters().map(|counters| read(counters)).collect(),
+            ..Reading::default()
         }
     }
 
@@ -108,11 +109,7 @@ fn read(counters: &Counters) -> WorkerReading {
         bytes_received: counters.bytes_received.get(),
         bytes_sent: counters.bytes_sent.get(),
         requests: counters.statuses(),
-        local_replies: counters
-            .local_replies()
-            .into_iter()
-            .map(|(word, count)| (word.to_owned(), count))
-            .collect(),
+        local_replies: counters.local_replies(),
         attempts: counters.attempts.get(),
         retries: counters.retries.get(),
         fallbacks: counters.fallbacks.get(),

@@ -16,8 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::{self, AdminSocket};
 use crate::config::address::AdminAddress;
-use crate::config::{Carried, Config, Listener, Origin, Plan, Purpose, codes, load};
+use crate::config::{Carried, Config, Listener, MetricsSettings, Origin, Plan, Purpose, codes, load};
+use crate::metrics;
 use crate::report::{Diagnostic, Report};
+use crate::statsd;
 use crate::workers::Workers;
 
 /// Reloads that may wait; a further one is dropped, as one that waits will read the newest file anyway.
@@ -79,6 +81,11 @@ impl Control {
             draining: AtomicBool::new(false),
             reloads_applied: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
+            metrics: setup.config.metrics.clone(),
+            recent: metrics::Recent::default(),
+            scrapes: AtomicU64::new(0),
+            answers_cut: AtomicU64::new(0),
+            statsd: statsd::Packets::default(),
         });
         let (commands, received) = mpsc::channel(RELOADS_WAITING_MAX);
         let (stop, stopped) = oneshot::channel();
@@ -90,7 +97,9 @@ impl Control {
             shared: Arc::clone(&shared),
         };
         let socket = setup.admin;
-        let admin_shared = Arc::clone(&shared);
+        let (admin_shared, recent_shared) = (Arc::clone(&shared), Arc::clone(&shared));
+        let settings = shared.metrics.statsd.clone();
+        let teller = settings.map(|settings| statsd::Teller::new(Arc::clone(&shared), settings));
         let thread = std::thread::Builder::new().name("lb-control".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 let serving = async {
@@ -101,10 +110,22 @@ impl Control {
                     }
                     std::future::pending::<()>().await;
                 };
+                let mut teller = teller;
+                let telling = async {
+                    match &mut teller {
+                        Some(teller) => teller.run().await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     () = serving => {}
                     () = reloader.run(received) => {}
+                    () = telling => {}
+                    () = metrics::keep_recent(recent_shared) => {}
                     _ = stopped => {}
+                }
+                if let Some(teller) = teller {
+                    teller.finish().await;
                 }
             });
             // A lookup that hangs must not keep us.
@@ -172,6 +193,13 @@ pub(crate) struct Shared {
     draining: AtomicBool,
     pub(crate) reloads_applied: AtomicU64,
     pub(crate) reloads_refused: AtomicU64,
+    pub(crate) metrics: MetricsSettings,
+    pub(crate) recent: metrics::Recent,
+    /// Times that `/metrics` was asked for.
+    pub(crate) scrapes: AtomicU64,
+    /// Answers of the admin listener that were not taken before their connection's lifetime was over.
+    pub(crate) answers_cut: AtomicU64,
+    pub(crate) statsd: statsd::Packets,
 }
 
 /// What is in force.
@@ -296,6 +324,7 @@ fn compare(running: &Config, wanted: &Config, report: &mut Report) {
         ("[engine]", running.engine != wanted.engine),
         ("[admin]", running.admin != wanted.admin),
         ("[log]", running.access_log != wanted.access_log),
+        ("[metrics]", running.metrics != wanted.metrics),
     ];
     for (what, _) in changed.into_iter().filter(|(_, changed)| *changed) {
         report.add(Diagnostic::warning(

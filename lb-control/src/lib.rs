@@ -8,8 +8,13 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod explain;
+pub mod metrics;
 pub mod report;
+mod statsd;
 mod workers;
 
 pub use control::{Control, Reloaded, Setup};
-pub use workers::{Reading, WorkerReading, Workers};
+pub use workers::{
+    ArmReading, AttemptNumbers, BackendReading, ByReason, ByStatus, ExchangeNumbers, ListenerReading,
+    Reading, ServerReading, WorkerReading, Workers,
+};

@@ -1,7 +1,10 @@
 //! What the control side needs of the side that moves bytes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use lb_core::histogram::Histogram;
 
 /// The workers, as far as the control side knows them. The binary fills it with its engine.
 ///
@@ -10,8 +13,25 @@ pub trait Workers: Send + Sync + 'static {
     /// Hands the workers a new table. Exchanges that were decided by the old one finish with it.
     fn publish(&self, table: Arc<lb_core::Table>);
 
-    /// What the workers have counted until now.
+    /// What the workers and listeners have counted until now.
     fn read(&self) -> Reading;
+
+    /// What the routes' arms have counted: times on both sides included, so that arms can be compared. Cheap enough
+    /// for every second.
+    fn arms(&self) -> Vec<ArmReading> {
+        Vec::new()
+    }
+
+    /// What the servers have counted. For thousands of them this reads megabytes.
+    fn servers(&self) -> Vec<ServerReading> {
+        Vec::new()
+    }
+
+    /// What the backends of the configuration have counted, former arms and servers included. As large to read as
+    /// [`Workers::servers`].
+    fn backends(&self) -> Vec<BackendReading> {
+        Vec::new()
+    }
 
     /// The workers' clock, which live state counts by.
     fn now(&self) -> Duration;
@@ -31,6 +51,8 @@ pub struct Reading {
     pub driver: String,
     /// One entry per worker.
     pub workers: Vec<WorkerReading>,
+    /// One entry per listener.
+    pub listeners: Vec<ListenerReading>,
 }
 
 /// One worker's numbers.
@@ -49,9 +71,9 @@ pub struct WorkerReading {
     /// Bytes sent to clients.
     pub bytes_sent: u64,
     /// Exchanges by the status that the client was sent; 499: it left before; 0: none applies.
-    pub requests: Vec<(u16, u64)>,
+    pub requests: ByStatus,
     /// Local replies by reason word.
-    pub local_replies: Vec<(String, u64)>,
+    pub local_replies: ByReason,
     /// Attempts at servers.
     pub attempts: u64,
     /// Attempts that were not an exchange's first.
@@ -74,4 +96,136 @@ pub struct WorkerReading {
     pub log_lines_dropped: u64,
     /// Bytes of buffers in use now.
     pub buffer_bytes: u64,
+}
+
+/// Counts by status, in ascending order. 499: the client left before; 0: none applies. Where not all statuses are
+/// told apart, 1 to 5 stand for the others of that hundred.
+pub type ByStatus = Vec<(u16, u64)>;
+
+/// Counts by reason word.
+pub type ByReason = Vec<(&'static str, u64)>;
+
+/// One listener's numbers, over all workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListenerReading {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections open now.
+    pub active: u64,
+    /// Connections turned away because a bound was reached.
+    pub turned_away: u64,
+    /// Exchanges under way now.
+    pub exchanges_active: u64,
+    /// Exchanges that ended, by status.
+    pub requests: ByStatus,
+    /// Exchanges that we ended ourselves, by reason.
+    pub local_replies: ByReason,
+    /// Bytes from clients.
+    pub bytes_received: u64,
+    /// Bytes to clients.
+    pub bytes_sent: u64,
+}
+
+/// What an arm's exchanges came to, over all workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExchangeNumbers {
+    /// Exchanges under way now.
+    pub active: u64,
+    /// Exchanges that ended, by status.
+    pub requests: ByStatus,
+    /// Exchanges that we ended ourselves, by reason.
+    pub local_replies: ByReason,
+    /// Bytes from clients.
+    pub bytes_received: u64,
+    /// Bytes to clients.
+    pub bytes_sent: u64,
+    /// Attempts at servers.
+    pub attempts: u64,
+    /// Of those, not the first of their exchange.
+    pub retries: u64,
+    /// Exchanges of this arm's sessions that another arm served.
+    pub fallbacks: u64,
+    /// Times of exchanges as the clients saw them, from the complete head to the last byte; without tunnels.
+    pub exchange: Histogram,
+    /// Times that new connections to servers took.
+    pub connect: Histogram,
+    /// Times from the connection to the response head, or to when we gave up waiting for it.
+    pub wait: Histogram,
+    /// Times from the response head to the end; without tunnels.
+    pub transfer: Histogram,
+}
+
+impl ExchangeNumbers {
+    /// Exchanges that ended.
+    pub fn ended(&self) -> u64 {
+        self.requests.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// One arm of a route.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ArmReading {
+    /// Its route. Empty for exchanges that were refused before they had one, and where routes are not told apart.
+    pub route: Arc<str>,
+    /// `stable` or `canary`; empty for a route that answers by itself.
+    pub arm: &'static str,
+    /// The backend that it leads to; empty if none. An arm that is led elsewhere begins anew.
+    pub backend: Arc<str>,
+    /// Its exchanges, by the arm that served.
+    pub exchanges: ExchangeNumbers,
+}
+
+/// What a server's attempts came to, over all workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttemptNumbers {
+    /// Attempts under way now.
+    pub active: u64,
+    /// Response heads by status.
+    pub responses: ByStatus,
+    /// Bytes to it.
+    pub bytes_sent: u64,
+    /// Bytes from it.
+    pub bytes_received: u64,
+    /// Connections made.
+    pub connects: u64,
+    /// The sum of the times that they took, in microseconds.
+    pub connect_us: u64,
+    /// Attempts on a pooled connection.
+    pub reuses: u64,
+    /// Attempts that were not an exchange's first.
+    pub retries: u64,
+    /// Attempts begun.
+    pub begun: u64,
+    /// Attempts for which no connection came about.
+    pub connect_failures: u64,
+    /// Attempts that were sent and got no whole response.
+    pub failures: u64,
+    /// Times of attempts, from the pick to the response head or to when we gave up waiting for it.
+    pub attempt: Histogram,
+}
+
+/// One server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerReading {
+    /// Its backend.
+    pub backend: Arc<str>,
+    /// Its name; empty where servers are not told apart.
+    pub name: Arc<str>,
+    /// Its address; none where servers are not told apart.
+    pub address: Option<SocketAddr>,
+    /// Its attempts.
+    pub attempts: AttemptNumbers,
+}
+
+/// One backend of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BackendReading {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Exchanges of all arms that led or lead to it.
+    pub exchanges: ExchangeNumbers,
+    /// Attempts at all servers that it had or has.
+    pub attempts: AttemptNumbers,
 }

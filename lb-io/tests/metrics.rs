@@ -10,7 +10,7 @@ use lb_core::spec::{
     Address, BackendSpec, CanarySpec, ListenerSpec, RouteSpec, SecretKey, Secrets, ServerSpec, Share,
     SigningKey, Spec,
 };
-use lb_core::{ArmIndex, RouteIndex, ServerIndex, Snapshot};
+use lb_core::{ArmIndex, Outcome, RouteIndex, ServerIndex, Snapshot};
 use lb_io::metrics::meter::{End, count_unread};
 use lb_io::metrics::read::{ArmKey, ArmTotals, ServerTotals};
 use lb_io::metrics::registry::NO_ARM;
@@ -107,7 +107,7 @@ impl Exchange {
         let mut meter = Meter::begin(recorder, 0, arm, now);
         if self.failed_before {
             meter.picked(recorder, arm, server, now);
-            meter.finished(recorder, 0, 0);
+            meter.finished(recorder, Outcome::ConnectFailed, 0, 0);
         }
         meter.picked(recorder, arm, server, now);
         meter
@@ -118,7 +118,7 @@ impl Exchange {
         meter.connected(recorder, self.reused, now);
         now += Duration::from_micros(self.wait_us);
         meter.answered(recorder, self.status, now);
-        meter.finished(recorder, self.bytes, 2 * self.bytes);
+        meter.finished(recorder, Outcome::Responded { status: self.status }, self.bytes, 2 * self.bytes);
         now += Duration::from_micros(self.transfer_us);
         let reason = (self.status == 504).then_some(reason::RESPONSE_TIMEOUT);
         let end = End { status: self.status, reason, bytes_received: self.bytes, bytes_sent: 3 * self.bytes };
@@ -164,6 +164,7 @@ fn an_exchange_is_counted_once_everywhere() {
     assert_eq!(counts, [1; 4]);
     let server = server(&metrics, "a").unwrap();
     assert_eq!((server.active, server.connects, server.reuses, server.retries), (0, 1, 0, 1));
+    assert_eq!((server.begun, server.connect_failures, server.failures), (2, 1, 0));
     assert_eq!((server.bytes_sent, server.bytes_received), (100, 200));
     assert_eq!((server.attempt.count(), server.attempt.sum_us(), server.connect_us), (1, 1300, 300));
     let worker = metrics.workers().next().unwrap();
@@ -206,13 +207,14 @@ fn tunnels_and_servers_that_hang() {
     let mut meter = exchange.begin(&recorder, Duration::ZERO);
     meter.connected(&recorder, true, Duration::ZERO);
     meter.given_up(&recorder, Duration::from_secs(30));
-    meter.finished(&recorder, 10, 0);
+    meter.finished(&recorder, Outcome::Failed, 10, 0);
     let reason = Some(reason::RESPONSE_TIMEOUT);
     let end = End { status: 504, reason, bytes_received: 10, bytes_sent: 20 };
     meter.end(&recorder, &end, Duration::from_secs(30));
     let stable = arm(&metrics, "shop", "stable").unwrap();
     assert_eq!(stable.wait.sum_us(), 30_001_000);
-    assert_eq!(server(&metrics, "a").unwrap().attempt.sum_us(), 30_001_000);
+    let server = server(&metrics, "a").unwrap();
+    assert_eq!((server.attempt.sum_us(), server.failures), (30_001_000, 1));
     assert_eq!(stable.local_replies, [("response_timeout", 1)].into());
 }
 

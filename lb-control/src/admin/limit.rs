@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+
+use crate::control::Shared;
 
 /// Connections at once; further ones wait in the socket's queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -22,11 +25,13 @@ const LIFETIME: Duration = Duration::from_secs(120);
 pub(super) struct Limited<L> {
     inner: L,
     free: Arc<Semaphore>,
+    shared: Arc<Shared>,
 }
 
 impl<L> Limited<L> {
-    pub(super) fn new(inner: L) -> Limited<L> {
-        Limited { inner, free: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+    /// Answers that are cut off are counted in `shared`.
+    pub(super) fn new(inner: L, shared: Arc<Shared>) -> Limited<L> {
+        Limited { inner, free: Arc::new(Semaphore::new(CONNECTIONS_MAX)), shared }
     }
 }
 
@@ -38,7 +43,18 @@ impl<L: Listener> Listener for Limited<L> {
         // The semaphore is never closed; without a permit the connection would only lose its bound.
         let permit = Arc::clone(&self.free).acquire_owned().await.ok();
         let (inner, address) = self.inner.accept().await;
-        (Bounded { inner, end: Box::pin(tokio::time::sleep(LIFETIME)), _permit: permit }, address)
+        let end = Box::pin(tokio::time::sleep(LIFETIME));
+        (
+            Bounded {
+                inner,
+                end,
+                blocked: false,
+                cut: false,
+                shared: Arc::clone(&self.shared),
+                _permit: permit,
+            },
+            address,
+        )
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -50,12 +66,24 @@ impl<L: Listener> Listener for Limited<L> {
 pub(super) struct Bounded<S> {
     inner: S,
     end: Pin<Box<Sleep>>,
+    /// The other side takes nothing at the moment.
+    blocked: bool,
+    /// It was ended for its age.
+    cut: bool,
+    shared: Arc<Shared>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<S> Bounded<S> {
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        self.end.as_mut().poll(context).is_ready()
+        if !self.cut && self.end.as_mut().poll(context).is_ready() {
+            self.cut = true;
+            // An idle connection loses nothing.
+            if self.blocked {
+                self.shared.answers_cut.fetch_add(1, Relaxed);
+            }
+        }
+        self.cut
     }
 }
 
@@ -81,7 +109,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
         if self.is_over(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let written = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.blocked = written.is_pending();
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

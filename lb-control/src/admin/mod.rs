@@ -88,15 +88,15 @@ impl fmt::Display for AdminAddress {
 
 /// Serves until the future is dropped.
 pub(crate) async fn serve(socket: AdminSocket, shared: Arc<Shared>) -> io::Result<()> {
-    let app = app(shared);
+    let app = app(Arc::clone(&shared));
     match socket.socket {
         Socket::Tcp(socket) => {
-            let listener = Limited::new(tokio::net::TcpListener::from_std(socket)?);
+            let listener = Limited::new(tokio::net::TcpListener::from_std(socket)?, Arc::clone(&shared));
             axum::serve(listener, app).await
         }
         Socket::Unix(socket, path) => {
             let _removed = RemoveOnDrop(path);
-            let listener = Limited::new(tokio::net::UnixListener::from_std(socket)?);
+            let listener = Limited::new(tokio::net::UnixListener::from_std(socket)?, Arc::clone(&shared));
             axum::serve(listener, app).await
         }
     }
@@ -114,7 +114,7 @@ fn app(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(show_metrics))
+        .route("/metrics", get(metrics::show))
         .route("/explain", get(show_explanation))
         .fallback(nothing)
         .with_state(shared)
@@ -130,13 +130,6 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     }
     let why = if shared.is_draining() { "draining\n" } else { "starting\n" };
     (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
-}
-
-async fn show_metrics(State(shared): State<Arc<Shared>>) -> Response {
-    match metrics::text(&shared) {
-        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
 }
 
 async fn show_explanation(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {

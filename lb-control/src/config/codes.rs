@@ -25,6 +25,7 @@ codes! {
     NO_KEY = "LB062", "The secret file lacks a key.";
     LISTENER_CHANGED = "LB063", "A listener that differs from the running one.";
     DRAINING = "LB064", "A reload was asked for while draining.";
+    SERIES = "LB065", "There could be more series of metrics than there may be.";
     OWN_KEYS = "LB150", "The keys are this node's own, so nodes disagree.";
     PASSING_KEYS = "LB151", "The keys are made anew at every start.";
     NOTHING_INCLUDED = "LB152", "An include pattern that no file matches.";

@@ -11,6 +11,7 @@ pub mod address;
 mod backend;
 pub mod codes;
 mod gather;
+mod metrics;
 mod place;
 pub mod reader;
 mod resolve;
@@ -37,6 +38,7 @@ use self::tree::{Table, Value};
 use crate::report::{Diagnostic, Report};
 
 pub(crate) use self::gather::plain;
+pub use self::metrics::{MetricsSettings, SinkAddress, StatsdSettings, StatusDetail};
 pub use self::resolve::Addresses;
 pub use self::settings::{AccessLog, Driver, EngineSettings, Listener};
 
@@ -83,6 +85,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// Where access log lines go.
     pub access_log: AccessLog,
+    /// What is counted apart, and where it goes.
+    pub metrics: MetricsSettings,
     /// The listeners' addresses, in the order of the spec's listeners.
     pub listeners: Vec<Listener>,
     /// What the core compiled.
@@ -155,6 +159,9 @@ pub async fn load(origin: &Origin, purpose: Purpose, previous: Option<&Carried>)
     let known_addresses = previous.map(|carried| &carried.addresses);
     let addresses = resolve::resolve(&document.named, spec, purpose, known_addresses, &mut report).await;
     let snapshot = document.compile(&mut report);
+    if let Some(snapshot) = &snapshot {
+        metrics::check(&document.metrics, snapshot, document.config.engine.workers, &mut report);
+    }
     if document.config.listeners.is_empty() && !report.failed() {
         let nothing =
             Diagnostic::warning(codes::NO_LISTENER, "there is no [[listener]]: nothing would be served");
@@ -193,6 +200,7 @@ struct Document {
     broken: HashSet<Span>,
     named: Vec<NamedServer>,
     secret_file: Option<Located<PathBuf>>,
+    metrics: metrics::Found,
 }
 
 fn read(origin: &Origin, report: &mut Report) -> Document {
@@ -215,6 +223,7 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
     let state_dir = settings::state(&mut reader, root);
     let (session, secret_file) = settings::session(&mut reader, root);
     let access_log = settings::log(&mut reader, root);
+    let metrics = metrics::metrics(&mut reader, root);
     let timeouts = settings::timeouts(&mut reader, root, &shapes::TIMEOUTS);
     let retry = settings::retry(&mut reader, root, &shapes::RETRY);
     let (listeners, listener_specs) = settings::listeners(&mut reader, root, admin.as_ref());
@@ -231,8 +240,9 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
         backends,
     };
     let admin = admin.map(|found| found.value);
-    let config = Config { engine, admin, state_dir, access_log, listeners, spec };
-    Document { config, tree, broken, named, secret_file }
+    let config =
+        Config { engine, admin, state_dir, access_log, metrics: metrics.settings.clone(), listeners, spec };
+    Document { config, tree, broken, named, secret_file, metrics }
 }
 
 /// The tables of `[defaults]`, each with the path of what it is for.

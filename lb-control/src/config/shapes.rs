@@ -8,8 +8,8 @@ use super::reader::Shape;
 pub(super) const ROOT: Shape = Shape {
     what: "the config file",
     keys: &[
-        "include", "engine", "admin", "state", "session", "log", "timeouts", "retry", "defaults", "listener",
-        "route", "backend",
+        "include", "engine", "admin", "state", "session", "log", "metrics", "timeouts", "retry", "defaults",
+        "listener", "route", "backend",
     ],
     later: &[
         "resolver",
@@ -22,7 +22,6 @@ pub(super) const ROOT: Shape = Shape {
         "limits",
         "overlay",
         "ramp",
-        "metrics",
         "tracing",
         "rate_limit",
     ],
@@ -47,6 +46,18 @@ pub(super) const SESSION: Shape = Shape {
 
 pub(super) const LOG: Shape =
     Shape { what: "[log]", keys: &["access"], later: &["format", "level", "sample", "errors"] };
+
+pub(super) const METRICS: Shape = Shape {
+    what: "[metrics]",
+    keys: &["series_max", "routes", "servers", "statuses", "compat", "statsd"],
+    later: &["buckets", "otlp", "exemplars"],
+};
+
+pub(super) const STATSD: Shape = Shape {
+    what: "[metrics.statsd]",
+    keys: &["address", "prefix", "interval", "tags"],
+    later: &["container_id"],
+};
 
 /// The global timeouts: the names of the list of defaults.
 pub(super) const TIMEOUTS: Shape = Shape {

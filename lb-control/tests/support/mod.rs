@@ -8,13 +8,16 @@ use std::time::Duration;
 use lb_control::admin::AdminSocket;
 use lb_control::admin::client::get;
 use lb_control::config::{Loaded, Origin, Purpose, load_blocking};
-use lb_control::{Control, Reading, Setup, Workers};
+use lb_control::{ArmReading, BackendReading, Control, Reading, ServerReading, Setup, Workers};
 use lb_core::Table;
 
 #[derive(Default)]
 pub struct Remembering {
     pub published: Mutex<Vec<Arc<Table>>>,
     pub reading: Mutex<Reading>,
+    pub arms: Mutex<Vec<ArmReading>>,
+    pub servers: Mutex<Vec<ServerReading>>,
+    pub backends: Mutex<Vec<BackendReading>>,
     pub drained: Mutex<Option<Duration>>,
 }
 
@@ -25,6 +28,18 @@ impl Workers for Remembering {
 
     fn read(&self) -> Reading {
         self.reading.lock().expect("not poisoned").clone()
+    }
+
+    fn arms(&self) -> Vec<ArmReading> {
+        self.arms.lock().expect("not poisoned").clone()
+    }
+
+    fn servers(&self) -> Vec<ServerReading> {
+        self.servers.lock().expect("not poisoned").clone()
+    }
+
+    fn backends(&self) -> Vec<BackendReading> {
+        self.backends.lock().expect("not poisoned").clone()
     }
 
     fn now(&self) -> Duration {

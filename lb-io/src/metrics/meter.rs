@@ -12,6 +12,8 @@
 
 use std::time::Duration;
 
+use lb_core::Outcome;
+
 use super::recorder::Recorder;
 use super::registry::NO_ARM;
 use super::series::{CONNECT, EXCHANGE, TRANSFER, WAIT};
@@ -86,6 +88,7 @@ impl Meter {
         arm.attempts.add(1);
         recorder.counters().attempts.add(1);
         series.active.add(1);
+        series.begun.add(1);
         if self.picked_us.is_some() {
             arm.retries.add(1);
             series.retries.add(1);
@@ -137,11 +140,16 @@ impl Meter {
     }
 
     /// The attempt is over, after so many bytes to and from the server. Does nothing if none is under way.
-    pub fn finished(&mut self, recorder: &Recorder, bytes_sent: u64, bytes_received: u64) {
+    pub fn finished(&mut self, recorder: &Recorder, outcome: Outcome, bytes_sent: u64, bytes_received: u64) {
         if self.server == NO_SERVER {
             return;
         }
         let series = recorder.server(self.server);
+        match outcome {
+            Outcome::ConnectFailed => series.connect_failures.add(1),
+            Outcome::Failed => series.failures.add(1),
+            Outcome::Responded { .. } | Outcome::Abandoned => {}
+        }
         series.bytes_sent.add(bytes_sent);
         series.bytes_received.add(bytes_received);
         series.active.leave();
@@ -150,7 +158,7 @@ impl Meter {
 
     /// The exchange is over. Tunnels count, but their time is no response time.
     pub fn end(mut self, recorder: &Recorder, end: &End, now: Duration) -> Phases {
-        self.finished(recorder, 0, 0);
+        self.finished(recorder, Outcome::Abandoned, 0, 0);
         let total_us = since(self.started, now);
         let transfer_us = self.answered_us.map(|answered| total_us.saturating_sub(answered));
         let arm = recorder.arm(self.arm);

@@ -87,6 +87,12 @@ pub struct ServerTotals {
     pub reuses: u64,
     /// Attempts that were not an exchange's first.
     pub retries: u64,
+    /// Attempts begun.
+    pub begun: u64,
+    /// Attempts for which no connection came about.
+    pub connect_failures: u64,
+    /// Attempts that were sent and got no whole response.
+    pub failures: u64,
     /// Times of attempts, from the pick to the response head or to when we gave up waiting for it.
     pub attempt: Histogram,
 }
@@ -157,6 +163,9 @@ impl ServerTotals {
         self.connect_us += series.connect_us.get();
         self.reuses += series.reuses.get();
         self.retries += series.retries.get();
+        self.begun += series.begun.get();
+        self.connect_failures += series.connect_failures.get();
+        self.failures += series.failures.get();
         self.attempt.merge(&series.attempt());
     }
 
@@ -170,6 +179,9 @@ impl ServerTotals {
         self.connect_us += other.connect_us;
         self.reuses += other.reuses;
         self.retries += other.retries;
+        self.begun += other.begun;
+        self.connect_failures += other.connect_failures;
+        self.failures += other.failures;
         self.attempt.merge(&other.attempt);
     }
 }
