@@ -1,22 +1,30 @@
-//! What deciding costs, without any I/O: `cargo bench -p benches`.
+//! What deciding costs, without any I/O: `cargo bench -p benches --bench core`.
 //!
-//! - `find`: one of 10 and of 10,000 routes by host and path prefix. The cost may not grow with their number.
-//! - `pick`: one of 3 and of 1,000 servers, taken and finished.
+//! - `find`: one of 1, 10 and 10,000 routes by host and path prefix. The cost may not grow with their number.
+//! - `pick`: by each policy one of 3, 100 and 1,000 servers, taken and finished.
 //! - `session`: a route with a split and sticky backends, for a new session and for one that comes back.
+//! - `explain`: the same as `session/known`, in words.
+//!
+//! What is called `baseline` is one look-up in a `HashMap` and one SipHash-2-4-128 over the bytes that the decision
+//! beside it reads: nobody who finds a route and agrees with others on a share can do with less.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{Bencher, BenchmarkId, Criterion, criterion_group, criterion_main};
+use lb_core::hash::siphash_2_4_128;
 use lb_core::spec::{
     Address, BackendSpec, CanarySpec, ListenerSpec, PathMatch, Policy, RouteSpec, Secrets, ServerSpec,
     SigningKey, StickySpec,
 };
 use lb_core::{
     Cursors, Decision, Fields, Outcome, RequestView, SecretKey, Spec, Table, Verdict, compile, decide,
+    explain,
 };
 
+const KEY: [u8; 16] = *b"0123456789abcdef";
 const NOW: Duration = Duration::from_secs(1);
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Requests are spread over so many different ones, so that caches and branches are not flattered.
@@ -37,7 +45,7 @@ fn backend(name: &str, balance: Policy, servers: usize) -> BackendSpec {
 }
 
 fn table(routes: Vec<RouteSpec>, backends: Vec<BackendSpec>) -> Table {
-    let key = SecretKey::new(*b"0123456789abcdef");
+    let key = SecretKey::new(KEY);
     let spec = Spec {
         secrets: Secrets { signing: vec![SigningKey { id: "a".into(), key }], share: Some(key) },
         listeners: vec![ListenerSpec { name: "web".into(), ..ListenerSpec::default() }],
@@ -79,9 +87,24 @@ fn next_random(state: &mut u128) -> u128 {
     *state ^ (*state >> 64)
 }
 
+/// One look-up and one hash, for requests of which each is what is looked up and what is hashed.
+fn baseline<'a>(
+    bencher: &mut Bencher<'_>,
+    known: impl Iterator<Item = String>,
+    requests: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+) {
+    let known: HashMap<String, usize> = known.zip(0..).collect();
+    let key = black_box(SecretKey::new(KEY));
+    let mut turn = requests.cycle();
+    bencher.iter(|| {
+        let (path, hashed) = black_box(turn.next().expect("an endless cycle"));
+        (known.get(path).copied(), siphash_2_4_128(&key, hashed.as_bytes()))
+    });
+}
+
 fn find(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("find");
-    for count in [10, 10_000] {
+    for count in [1, 10, 10_000] {
         let name = |index: usize| (format!("h{}.example.test", index % 100), format!("/p{}", index / 100));
         let route = |index: usize| {
             let (host, prefix) = name(index);
@@ -107,6 +130,17 @@ fn find(criterion: &mut Criterion) {
                 black_box(decide(&table, &cursors, black_box(&view), NOW, 1))
             });
         });
+        // What nobody can do without: one look-up of the route, by host and path, and one keyed hash of the same.
+        let known: HashMap<String, u32> =
+            (0..count).map(name).map(|(h, p)| h + &p + "/cart/7").zip(0..).collect();
+        let keys: Vec<String> = requests.iter().map(|(host, path)| format!("{host}{path}")).collect();
+        let mut turn = keys.iter().cycle();
+        group.bench_function(BenchmarkId::new("baseline", count), |bencher| {
+            bencher.iter(|| {
+                let key = black_box(turn.next().expect("an endless cycle"));
+                (known.get(key), siphash_2_4_128(&SecretKey::new(KEY), key.as_bytes()))
+            });
+        });
     }
     group.finish();
 }
@@ -114,7 +148,7 @@ fn find(criterion: &mut Criterion) {
 fn pick(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
     for policy in Policy::ALL.into_iter().filter(|policy| policy.is_available()) {
-        for count in [3, 1000] {
+        for count in [3, 100, 1000] {
             let route = RouteSpec { name: "app".into(), backend: Some("app".into()), ..RouteSpec::default() };
             let table = table(vec![route], vec![backend("app", policy, count)]);
             let mut cursors = Cursors::new(1);
@@ -190,7 +224,27 @@ fn session(criterion: &mut Criterion) {
             decision.take(&table, &mut cursors, NOW).finish(Outcome::Responded { status: 200 }, NOW);
         });
     });
+    let mut turn = known.iter().cycle();
+    group.bench_function("known, only decided", |bencher| {
+        bencher.iter(|| {
+            let fields = turn.next().expect("an endless cycle");
+            let view = view(b"example.test", b"/", fields);
+            black_box(decide(&table, &cursors, black_box(&view), NOW, 1))
+        });
+    });
+    group.bench_function("baseline", |bencher| {
+        let requests = known.iter().map(|[(_, cookies)]| ("example.test/", cookies.as_str()));
+        baseline(bencher, ["example.test/".to_owned()].into_iter(), requests);
+    });
     group.finish();
+
+    let mut turn = known.iter().cycle();
+    criterion.bench_function("explain", |bencher| {
+        bencher.iter(|| {
+            let fields = turn.next().expect("an endless cycle");
+            explain(&table, &cursors, &view(b"example.test", b"/", fields), NOW, 1).to_string()
+        });
+    });
 }
 
 criterion_group!(core, find, pick, session);

@@ -81,7 +81,7 @@ impl Canary {
     }
 
     /// The arm that a session belongs to.
-    pub(crate) fn choose(&self, jar: &Jar<'_>, session: Session, source: IpAddr) -> Choice {
+    pub(crate) fn choose(&self, jar: &Jar<'_>, session: &Session, source: IpAddr) -> Choice {
         let mark = jar.mark.filter(|_| self.has_marks()).and_then(|value| self.marks.verify(value));
         let bucket = mark.map_or_else(|| self.bucket_of(session), |(mark, _)| mark.bucket);
         if let Some(arm) = self.forced(jar.tester, source) {
@@ -116,9 +116,9 @@ impl Canary {
         self.key != SessionKey::Draw
     }
 
-    fn bucket_of(&self, session: Session) -> u16 {
-        let hash = self.bucket.part(&session.id.to_le_bytes()).finish();
-        (hash % u128::from(Share::WHOLE)) as u16
+    fn bucket_of(&self, session: &Session) -> u16 {
+        let hash = self.bucket.part(&session.id().to_le_bytes()).finish();
+        remainder(hash, Share::WHOLE.into()) as u16
     }
 
     fn arm_of(&self, bucket: u16) -> ArmIndex {
@@ -139,6 +139,14 @@ impl Canary {
             _ => None,
         }
     }
+}
+
+/// `number % divisor`, for small divisors: a division of 128 bits is a call, and ten times as long.
+fn remainder(number: u128, divisor: u64) -> u64 {
+    let (high, low) = ((number >> 64) as u64, number as u64);
+    // 2^64 = (2^64 - 1) + 1
+    let of_high = high % divisor * (u64::MAX % divisor + 1) % divisor;
+    (of_high + low % divisor) % divisor
 }
 
 /// Name of a canary's mark cookie.
@@ -169,7 +177,7 @@ mod tests {
     }
 
     fn session(id: u128) -> Session {
-        Session { id, is_new: false }
+        Session::new(id, false)
     }
 
     fn here() -> IpAddr {
@@ -179,7 +187,18 @@ mod tests {
     /// A session of each arm at 50 %.
     fn one_of(arm: ArmIndex) -> Session {
         let canary = canary(|_| ());
-        (0..).map(session).find(|it| canary.choose(&Jar::default(), *it, here()).arm == arm).unwrap()
+        (0..).map(session).find(|it| canary.choose(&Jar::default(), it, here()).arm == arm).unwrap()
+    }
+
+    #[test]
+    fn remainders() {
+        for number in
+            [0, 1, 9_999, 10_000, u128::from(u64::MAX), u128::from(u64::MAX) + 1, u128::MAX, 1 << 100]
+        {
+            for divisor in [1, 3, 9_999, 10_000, 65_537] {
+                assert_eq!(u128::from(remainder(number, divisor)), number % u128::from(divisor));
+            }
+        }
     }
 
     #[test]
@@ -203,7 +222,7 @@ mod tests {
         ];
         for (canary, word, source, forced) in cases {
             let jar = Jar { tester: Some(word.as_bytes()), ..Jar::default() };
-            let choice = canary.choose(&jar, stable, *source);
+            let choice = canary.choose(&jar, &stable, *source);
             assert_eq!(choice.reason == ArmReason::Forced, forced.is_some(), "{word} {source}");
             assert_eq!(choice.arm, forced.unwrap_or(ArmIndex::STABLE), "{word} {source}");
             assert_eq!(choice.may_fall_back, forced.is_none(), "a forced word refuses by default");
@@ -215,13 +234,13 @@ mod tests {
     fn a_mark_follows_or_stays() {
         let marked = one_of(CANARY);
         let before = canary(|_| ());
-        let first = before.choose(&Jar::default(), marked, here());
+        let first = before.choose(&Jar::default(), &marked, here());
         assert!(first.mark_due);
         let value = before.mark_value(first.arm, first.bucket.unwrap()).unwrap();
         let jar = Jar { mark: Some(value.as_ref()), ..Jar::default() };
         // Another key for the same client (a new address, a lost cookie): the mark is what counts.
         let changed = one_of(ArmIndex::STABLE);
-        let again = before.choose(&jar, changed, here());
+        let again = before.choose(&jar, &changed, here());
         assert_eq!((again.arm, again.reason, again.mark_due), (CANARY, ArmReason::Mark, false));
 
         let lowered = |marked_as| {
@@ -230,16 +249,16 @@ mod tests {
                 spec.marked = marked_as;
             })
         };
-        assert_eq!(lowered(Marked::Follow).choose(&jar, marked, here()).arm, ArmIndex::STABLE);
-        assert_eq!(lowered(Marked::Stay).choose(&jar, marked, here()).arm, CANARY);
+        assert_eq!(lowered(Marked::Follow).choose(&jar, &marked, here()).arm, ArmIndex::STABLE);
+        assert_eq!(lowered(Marked::Stay).choose(&jar, &marked, here()).arm, CANARY);
         let released = canary(|spec| {
             spec.share = Share::NONE;
             spec.marked = Marked::Stay;
             spec.release = "next".into();
         });
-        assert_eq!(released.choose(&jar, marked, here()).arm, ArmIndex::STABLE);
+        assert_eq!(released.choose(&jar, &marked, here()).arm, ArmIndex::STABLE);
         let drawn = canary(|spec| spec.key = SessionKey::Draw);
-        assert!(!drawn.choose(&Jar::default(), marked, here()).mark_due);
-        assert_eq!(drawn.choose(&jar, changed, here()).arm, ArmIndex::STABLE);
+        assert!(!drawn.choose(&Jar::default(), &marked, here()).mark_due);
+        assert_eq!(drawn.choose(&jar, &changed, here()).arm, ArmIndex::STABLE);
     }
 }

@@ -1,18 +1,28 @@
 //! Cookies: reading those of requests (RFC 6265, section 5.4 as servers meet it) and writing ours.
 
+use crate::bytes::position;
 use crate::defaults::COOKIES_MAX;
 use crate::view::Fields;
 
 /// The pairs of one `Cookie` field value. Takes any bytes and never fails: white space around names and values
 /// and one pair of quotes around a value are not part of them, a part without `=` is no pair.
 pub fn pairs(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    value.split(|byte| *byte == b';').filter_map(|part| {
-        let equals = part.iter().position(|byte| *byte == b'=')?;
-        let name = part[..equals].trim_ascii();
-        let value = part[equals + 1..].trim_ascii();
-        let bare = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
-        (!name.is_empty()).then_some((name, bare.unwrap_or(value)))
-    })
+    let mut rest = Some(value);
+    let parts = std::iter::from_fn(move || {
+        let value = rest?;
+        let end = position(value, b';');
+        rest = end.map(|end| &value[end + 1..]);
+        Some(end.map_or(value, |end| &value[..end]))
+    });
+    parts.filter_map(pair)
+}
+
+fn pair(part: &[u8]) -> Option<(&[u8], &[u8])> {
+    let equals = position(part, b'=')?;
+    let name = part[..equals].trim_ascii();
+    let value = part[equals + 1..].trim_ascii();
+    let bare = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    (!name.is_empty()).then_some((name, bare.unwrap_or(value)))
 }
 
 /// The pairs of all `Cookie` fields of a request, [`COOKIES_MAX`] of them at most.
@@ -70,16 +80,52 @@ pub(crate) fn encode<const BYTES: usize, const TEXT: usize>(bytes: &[u8; BYTES])
     text
 }
 
-/// Reads what [`encode`] writes; `None` for anything else, be it only a bit too many at the end.
+/// Of each byte its value as a digit; [`NO_DIGIT`] of all others.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < DIGITS.len() {
+        values[DIGITS[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
+/// Has a bit that no value of a digit has.
+const NO_DIGIT: u8 = 0x80;
+
+/// Reads what [`encode`] makes of 16 bytes, as a little-endian number; `None` for anything else. It is [`decode`]
+/// for what most requests carry, and never leaves the registers.
+#[inline]
+pub(crate) fn decode_number(text: &[u8]) -> Option<u128> {
+    let digits: &[u8; encoded_len(16)] = text.try_into().ok()?;
+    let (first, last) = (&digits[..encoded_len(16) - 1], digits[encoded_len(16) - 1]);
+    let mut seen = 0;
+    let mut bits = first.iter().fold(0_u128, |bits, digit| {
+        let value = VALUES[usize::from(*digit)];
+        seen |= value;
+        bits << 6 | u128::from(value)
+    });
+    // Of the last digit two bits are left, the others must be 0.
+    let value = VALUES[usize::from(last)];
+    bits = bits << 2 | u128::from(value >> 4);
+    ((seen | value) & NO_DIGIT == 0 && value & 0xf == 0).then_some(bits.swap_bytes())
+}
+
+/// Reads what [`encode`] writes; `None` for anything else, be it only a bit too many at the end. All digits are read
+/// before any is judged: nearly all texts that get here are right.
 pub(crate) fn decode<const BYTES: usize>(text: &[u8]) -> Option<[u8; BYTES]> {
     if text.len() != encoded_len(BYTES) {
         return None;
     }
     let mut bytes = [0; BYTES];
+    let mut seen = 0;
     for (chunk, digits) in bytes.chunks_mut(3).zip(text.chunks(4)) {
         let mut bits = 0_u32;
         for place in 0..4 {
-            bits = bits << 6 | digits.get(place).map_or(Some(0), |digit| value_of(*digit))?;
+            let value = digits.get(place).map_or(0, |digit| VALUES[usize::from(*digit)]);
+            seen |= value;
+            bits = bits << 6 | u32::from(value & 63);
         }
         // 24 bits were read; those that belong to no byte must be 0.
         let spare_bits = 24 - 8 * chunk.len();
@@ -90,19 +136,7 @@ pub(crate) fn decode<const BYTES: usize>(text: &[u8]) -> Option<[u8; BYTES]> {
             *byte = (bits >> (16 - 8 * place)) as u8;
         }
     }
-    Some(bytes)
-}
-
-fn value_of(digit: u8) -> Option<u32> {
-    let value = match digit {
-        b'A'..=b'Z' => digit - b'A',
-        b'a'..=b'z' => digit - b'a' + 26,
-        b'0'..=b'9' => digit - b'0' + 52,
-        b'-' => 62,
-        b'_' => 63,
-        _ => return None,
-    };
-    Some(u32::from(value))
+    (seen & NO_DIGIT == 0).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -140,15 +174,23 @@ mod tests {
         }
 
         #[test]
+        fn numbers_are_read_as_bytes_are(text in "[A-Za-z0-9_-]{20}[A-Za-z0-9_!-]{0,3}") {
+            let bytes = decode::<16>(text.as_bytes());
+            prop_assert_eq!(decode_number(text.as_bytes()), bytes.map(u128::from_le_bytes));
+        }
+
+        #[test]
         fn what_was_encoded_is_read(bytes: [u8; 19], short: [u8; 16]) {
             let text: [u8; 26] = encode(&bytes);
             prop_assert_eq!(decode::<19>(&text), Some(bytes));
             let text: [u8; 22] = encode(&short);
             prop_assert_eq!(decode::<16>(&text), Some(short));
+            prop_assert_eq!(decode_number(&text), Some(u128::from_le_bytes(short)));
         }
 
         #[test]
         fn one_text_for_one_value(text in "[A-Za-z0-9_-]{22}") {
+            prop_assert_eq!(decode_number(text.as_bytes()), decode::<16>(text.as_bytes()).map(u128::from_le_bytes));
             if let Some(bytes) = decode::<16>(text.as_bytes()) {
                 let again: [u8; 22] = encode(&bytes);
                 prop_assert_eq!(&again[..], text.as_bytes());

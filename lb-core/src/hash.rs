@@ -8,13 +8,7 @@
 mod sip;
 
 use sip::Sip;
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, DefaultHasher};
-
-/// A map inside a snapshot. Its keys come from the spec only, so nobody can make it degenerate; hashing without
-/// randomness of the process keeps the core free of any. Nothing depends on its order.
-pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// A 128-bit key. It is never printed.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -26,18 +26,16 @@ pub(crate) struct Jar<'a> {
 }
 
 impl CookieNames {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let sticky = self.sticky.iter().all(Option::is_none);
         sticky && self.session.is_none() && self.tester.is_none() && self.mark.is_none()
     }
 
-    /// Looks for all of them in one pass; not at all, if there are none.
+    /// Looks for all of them in one pass.
     pub(crate) fn look<'a, F: Fields + ?Sized>(&self, fields: &'a F) -> Jar<'a> {
         let mut jar = Jar::default();
-        if self.is_empty() {
-            return jar;
-        }
-        for (name, value) in cookie::of_request(fields) {
+        // All at once: going from pair to pair takes twice the time.
+        cookie::of_request(fields).for_each(|(name, value)| {
             let put = |wanted: &Option<Box<str>>, slot: &mut Option<&'a [u8]>| {
                 if slot.is_none() && wanted.as_ref().is_some_and(|wanted| wanted.as_bytes() == name) {
                     *slot = Some(value);
@@ -49,7 +47,7 @@ impl CookieNames {
             for (wanted, slot) in self.sticky.iter().zip(&mut jar.sticky) {
                 put(wanted, slot);
             }
-        }
+        });
         jar
     }
 }

@@ -81,6 +81,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actions;
+mod bytes;
 mod choose;
 pub mod compile;
 pub mod cookie;
@@ -95,6 +96,7 @@ pub mod histogram;
 mod host;
 mod jar;
 pub mod live;
+mod map;
 mod network;
 pub mod path;
 mod permit;

@@ -2,7 +2,7 @@
 //! (backend, entry name, address) and survives every snapshot that still has that identity.
 
 use crate::defaults::{REMOVAL_FIRST, REMOVAL_MAX};
-use crate::hash::Map;
+use crate::map::Map;
 use crate::snapshot::{ServerIndex, Snapshot};
 use crate::spec::Admin;
 use std::fmt;

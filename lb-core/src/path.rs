@@ -1,6 +1,7 @@
 //! Paths as they are matched: unreserved octets percent-decoded (RFC 3986, section 6.2.2), the hexadecimal
 //! digits of other escapes in upper case, slashes neither merged nor decoded, dot segments not removed.
 
+use crate::bytes::any_marked;
 use crate::defaults::PATH_LEN_MAX;
 
 /// A path as it is matched, and what is suspicious about it.
@@ -44,31 +45,50 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Calls `then` with the path as it is matched; `None` if the path is longer than [`PATH_LEN_MAX`].
+/// Octets that make a path worth a second look; nearly all paths have none.
+const ODD: [bool; 256] = {
+    let mut odd = [false; 256];
+    odd[b'%' as usize] = true;
+    odd[b'.' as usize] = true;
+    odd[b'\\' as usize] = true;
+    odd[0] = true;
+    odd
+};
+
+/// Calls `then` with the path as it is matched; with `None` if the path is longer than [`PATH_LEN_MAX`].
 /// A path without escapes is looked at in place; else a buffer on the stack takes it.
-pub fn with_normal<R>(path: &[u8], then: impl FnOnce(NormalPath<'_>) -> R) -> Option<R> {
-    /// Escaped paths up to this length get a small buffer.
-    const SHORT_LEN: usize = 1024;
+#[inline]
+pub fn with_normal<R>(path: &[u8], then: impl FnOnce(Option<NormalPath<'_>>) -> R) -> R {
     if path.len() > PATH_LEN_MAX {
-        return None;
+        return then(None);
     }
     // "*" (OPTIONS) and the empty path of an absolute-form target are matched as the root.
     let path = if path.is_empty() || path == b"*" { b"/" } else { path };
-    if !path.contains(&b'%') {
-        return Some(then(inspect(path)));
+    if any_marked(path, &ODD) {
+        return with_odd(path, then);
     }
-    Some(if path.len() <= SHORT_LEN {
-        then(inspect(decode(path, &mut [0; SHORT_LEN])))
+    then(Some(NormalPath { bytes: path, suspicious: path.first() != Some(&b'/'), encoded_slash: false }))
+}
+
+/// The same for a path with octets that are odd.
+#[inline(never)]
+fn with_odd<R>(path: &[u8], then: impl FnOnce(Option<NormalPath<'_>>) -> R) -> R {
+    /// Escaped paths up to this length get a small buffer.
+    const SHORT_LEN: usize = 1024;
+    if !path.contains(&b'%') {
+        then(Some(inspect(path)))
+    } else if path.len() <= SHORT_LEN {
+        then(Some(inspect(decode(path, &mut [0; SHORT_LEN]))))
     } else {
         with_long(path, then)
-    })
+    }
 }
 
 /// Apart, so that only such paths pay for the large frame.
 #[cold]
 #[inline(never)]
-fn with_long<R>(path: &[u8], then: impl FnOnce(NormalPath<'_>) -> R) -> R {
-    then(inspect(decode(path, &mut [0; PATH_LEN_MAX])))
+fn with_long<R>(path: &[u8], then: impl FnOnce(Option<NormalPath<'_>>) -> R) -> R {
+    then(Some(inspect(decode(path, &mut [0; PATH_LEN_MAX]))))
 }
 
 fn decode<'a>(path: &[u8], buffer: &'a mut [u8]) -> &'a [u8] {
@@ -208,9 +228,9 @@ mod tests {
 
     fn normal(path: &str) -> (String, bool, bool) {
         with_normal(path.as_bytes(), |path| {
+            let path = path.expect("short enough");
             (String::from_utf8_lossy(path.bytes).into_owned(), path.suspicious, path.encoded_slash)
         })
-        .unwrap()
     }
 
     #[test]
@@ -245,7 +265,7 @@ mod tests {
     fn long_paths() {
         let long = format!("/{}", "%41".repeat(5_000));
         assert_eq!(normal(&long).0, format!("/{}", "A".repeat(5_000)));
-        assert!(with_normal(&vec![b'/'; PATH_LEN_MAX + 1], |_| ()).is_none());
+        assert!(with_normal(&vec![b'/'; PATH_LEN_MAX + 1], |path| path.is_none()));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Sessions, and what our cookies say: encoding, signing, verifying.
 
-use crate::cookie::{decode, encode, encoded_len};
+use crate::cookie::{decode, decode_number, encode, encoded_len};
 use crate::hash::{Keyed, Purpose, SecretKey};
 use crate::view::{Fields, RequestView};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The keys of a snapshot.
 #[derive(Debug)]
@@ -18,24 +18,36 @@ pub(crate) struct Keys {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Session {
     /// What is hashed.
-    pub(crate) id: u128,
+    id: Id,
     /// Whether it came into being with this request, so that its cookie is yet to be set.
     pub(crate) is_new: bool,
 }
 
+/// A number of 128 bits, its lower half first: as one number it would make everything that holds a session larger.
+type Id = [u64; 2];
+
 impl Session {
+    pub(crate) fn new(id: u128, is_new: bool) -> Session {
+        Session { id: [id as u64, (id >> 64) as u64], is_new }
+    }
+
+    /// What is hashed.
+    pub(crate) fn id(&self) -> u128 {
+        u128::from(self.id[1]) << 64 | u128::from(self.id[0])
+    }
+
     /// The session that a request's session cookie names, or a new one made of random bits.
     pub(crate) fn from_cookie(value: Option<&[u8]>, random: u128) -> Session {
-        match value.and_then(decode::<16>) {
-            Some(bytes) => Session { id: u128::from_le_bytes(bytes), is_new: false },
-            None => Session { id: random, is_new: true },
+        match value.and_then(decode_number) {
+            Some(id) => Session::new(id, false),
+            None => Session::new(random, true),
         }
     }
 
     /// The session that a client's address stands for.
     pub(crate) fn from_source(keys: &Keys, source: IpAddr) -> Session {
         let hash = Keyed::new(&keys.share, Purpose::Session).part(b"source");
-        Session { id: with_address(hash, source).finish(), is_new: false }
+        Session::new(with_address(hash, source).finish(), false)
     }
 
     /// The session that a header's value stands for; where it is missing, the client's address.
@@ -47,7 +59,7 @@ impl Session {
         match view.header_values(name.as_bytes()).next() {
             Some(value) => {
                 let hash = Keyed::new(&keys.share, Purpose::Session).part(b"header").part(value);
-                Session { id: hash.finish(), is_new: false }
+                Session::new(hash.finish(), false)
             }
             None => Session::from_source(keys, view.source),
         }
@@ -55,12 +67,33 @@ impl Session {
 
     /// The session of this one request.
     pub(crate) fn from_draw(random: u128) -> Session {
-        Session { id: random, is_new: false }
+        Session::new(random, false)
     }
 
     /// The value of its cookie.
     pub(crate) fn cookie_value(&self) -> [u8; encoded_len(16)] {
-        encode(&self.id.to_le_bytes())
+        encode(&self.id().to_le_bytes())
+    }
+}
+
+/// A client's address, IPv4 being mapped into IPv6 (RFC 4291, section 2.5.5.2): two words, the lower one first, which
+/// are copied at once, as the 17 bytes of an `IpAddr` are not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Address([u64; 2]);
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Address {
+        let bits = match address {
+            IpAddr::V4(v4) => 0xffff << 32 | u128::from(v4.to_bits()),
+            IpAddr::V6(v6) => v6.to_bits(),
+        };
+        Address([bits as u64, (bits >> 64) as u64])
+    }
+}
+
+impl From<Address> for IpAddr {
+    fn from(Address([low, high]): Address) -> IpAddr {
+        Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).to_canonical()
     }
 }
 

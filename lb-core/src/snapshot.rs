@@ -2,7 +2,7 @@
 
 use crate::actions::{Actions, Redirect, Reply};
 use crate::choose::Canary;
-use crate::defaults;
+use crate::defaults::{self, ARMS_MAX};
 use crate::find::{Conditions, Finder};
 use crate::hash::ContentHash;
 use crate::jar::CookieNames;
@@ -226,12 +226,14 @@ pub enum Target {
 pub struct Split {
     /// The arms, the stable one first.
     pub arms: Box<[Arm]>,
+    /// The arms' backends, once more: so that deciding reads the route and not its arms.
+    pub(crate) backends: [BackendIndex; ARMS_MAX],
     /// What is known of the other arm.
-    pub(crate) canary: Option<Canary>,
+    pub(crate) canary: Option<Box<Canary>>,
     /// Whether our session cookie is set where it is missing.
     pub(crate) sets_session: bool,
-    /// The cookies of ours that its requests may carry.
-    pub(crate) cookie_names: CookieNames,
+    /// The cookies of ours that its requests may carry; `None` if there are none to look for.
+    pub(crate) cookie_names: Option<Box<CookieNames>>,
 }
 
 /// One way that a route's requests may go.
@@ -294,8 +296,12 @@ impl Server {
     }
 }
 
-/// What a canary's sessions are, for those who print it.
 impl Split {
+    /// The backends of the arms that there are.
+    pub(crate) fn backends(&self) -> &[BackendIndex] {
+        &self.backends[..self.arms.len()]
+    }
+
     /// What a session is here; `None` without a canary.
     pub fn session_key(&self) -> Option<&SessionKey> {
         self.canary.as_ref().map(|canary| &canary.key)

@@ -6,10 +6,11 @@ use super::problem::{Place, Problems};
 use super::{at_most, cookie_name, timeouts};
 use crate::cookie::is_token_byte;
 use crate::defaults::{SERVERS_PER_BACKEND_MAX, STICKY_COOKIE_PREFIX, WEIGHT, WEIGHT_MAX};
-use crate::hash::{Keyed, Map, Purpose};
+use crate::hash::{Keyed, Purpose};
 use crate::live::Identity;
+use crate::map::Map;
 use crate::pick::sticky::{Sticky, with_identity};
-use crate::pick::{Member, Pool};
+use crate::pick::{Hashing, Member, Pool};
 use crate::session::Keys;
 use crate::snapshot::{Backend, BackendIndex, Server, ServerIndex};
 use crate::spec::{Address, BackendSpec, HashKey, Policy, ServerSpec, Spec};
@@ -79,7 +80,8 @@ fn pool(backend: &BackendSpec, keys: &Keys, first: usize, servers: &[Server]) ->
         HashKey::Header(name) => HashKey::Header(name.to_ascii_lowercase()),
         other => other.clone(),
     };
-    Pool::new(backend.balance, hash_key, sticky, members(false).collect(), members(true).collect())
+    let hashing = Hashing::new(&keys.share, (backend.balance == Policy::Rendezvous).then_some(hash_key));
+    Pool::new(backend.balance, hashing, sticky, members(false).collect(), members(true).collect())
 }
 
 /// A server's part of rendezvous hashing: the same as long as it is the same server, on every node.

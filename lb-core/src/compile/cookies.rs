@@ -8,7 +8,7 @@ use super::names::Names;
 use super::problem::{Place, Problems};
 use crate::choose::mark_cookie;
 use crate::find::HostKey;
-use crate::hash::Map;
+use crate::map::Map;
 use crate::spec::{RouteSpec, SessionKey, Spec};
 use std::collections::BTreeMap;
 

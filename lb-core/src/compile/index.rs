@@ -5,7 +5,7 @@ use super::problem::{Place, Problems};
 use super::{at_most, codes};
 use crate::defaults::{PRIORITIES_MAX, REGEXES_PER_HOST_MAX, ROUTES_PER_PLACE_MAX};
 use crate::find::{Builder, Finder, HostKey, IndexKey, PathKey};
-use crate::hash::Map;
+use crate::map::Map;
 use crate::snapshot::RouteIndex;
 use crate::spec::{PathMatch, RouteSpec, Spec};
 use std::cmp::Reverse;
@@ -48,7 +48,17 @@ pub(super) fn compile(spec: &Spec, problems: &mut Problems) -> Finder {
         }
         unreachable(spec, key, routes, problems);
     }
-    builder.build()
+    builder.build(|route| is_plain(&spec.routes[route.0 as usize]))
+}
+
+/// Whether a route asks for nothing but host and path.
+fn is_plain(route: &RouteSpec) -> bool {
+    route.listeners.is_empty()
+        && route.methods.is_empty()
+        && route.headers.is_empty()
+        && route.query.is_empty()
+        && route.cookies.is_empty()
+        && route.sources.is_empty()
 }
 
 /// Sorts routes of one place: a method before none, more conditions before fewer, an earlier one first.

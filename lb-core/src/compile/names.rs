@@ -3,7 +3,7 @@
 use super::codes;
 use super::problem::{Place, Problems};
 use crate::defaults::NAME_LEN_MAX;
-use crate::hash::Map;
+use crate::map::Map;
 use crate::text::nearest;
 
 /// The names of one kind of thing.

@@ -200,11 +200,16 @@ fn split(known: &Known<'_>, route: &RouteSpec, arms: Vec<(&'static str, usize, R
         sticky,
     };
     let canary = route.canary.as_ref();
+    let mut places = [BackendIndex(0); ARMS_MAX];
+    for (place, (_, backend, _)) in places.iter_mut().zip(&arms) {
+        *place = BackendIndex(*backend as u32);
+    }
     Split {
+        backends: places,
         arms: arms.into_iter().map(|arm| self::arm(known, route, &cookie_names, arm)).collect(),
-        canary: canary.map(|canary| Canary::new(known.keys, &route.name, &lower_case(canary))),
+        canary: canary.map(|canary| Canary::new(known.keys, &route.name, &lower_case(canary)).into()),
         sets_session,
-        cookie_names,
+        cookie_names: (!cookie_names.is_empty()).then(|| cookie_names.into()),
     }
 }
 

@@ -1,14 +1,26 @@
 //! The index of routes by host and path.
 
 use crate::expression::Regex;
-use crate::hash::Map;
 use crate::host;
+use crate::map::{Key, Map};
 use crate::path::trim_slashes;
 use crate::snapshot::RouteIndex;
 use std::collections::BTreeMap;
 
-/// All routes with the same host and path, most specific first.
-type Candidates = Box<[RouteIndex]>;
+/// All routes with the same host and path, most specific first. Mostly there is one, which is at hand.
+#[derive(Clone, Debug, Default)]
+struct Candidates {
+    first: Option<Candidate>,
+    others: Box<[Candidate]>,
+}
+
+/// A route that may be the one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) route: RouteIndex,
+    /// Whether it asks for nothing but host and path: then there is nothing to check.
+    pub(crate) is_plain: bool,
+}
 
 /// The index of a snapshot.
 #[derive(Debug, Default)]
@@ -19,9 +31,9 @@ pub(crate) struct Finder {
 
 #[derive(Debug, Default)]
 struct Layer {
-    exact: Map<Box<[u8]>, Paths>,
+    exact: Map<Key, Paths>,
     /// By what follows the `*.`.
-    suffixes: Map<Box<[u8]>, Paths>,
+    suffixes: Map<Key, Paths>,
     /// How many labels the suffixes have, the most first.
     suffix_labels: Vec<u8>,
     any: Paths,
@@ -30,7 +42,7 @@ struct Layer {
 /// The routes of one host.
 #[derive(Debug, Default)]
 struct Paths {
-    exact: Map<Box<[u8]>, Candidates>,
+    exact: Map<Key, Candidates>,
     /// Bytes of the longest exact path and of the longest segment: what is longer need not be hashed, so a
     /// client's long paths cost no more than a copy of what routes have.
     exact_len_max: usize,
@@ -41,18 +53,20 @@ struct Paths {
     any: Candidates,
 }
 
+/// One line of the cache.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 struct Node {
-    children: Map<Box<[u8]>, u32>,
+    children: Map<Key, u32>,
     candidates: Candidates,
     /// The nearest node above with candidates.
     above: Option<u32>,
 }
 
 impl Finder {
-    /// Calls `visit` with lists of candidates, more specific ones first, until it returns true.
+    /// Calls `visit` with candidates, more specific ones first, until it returns true.
     #[inline]
-    pub(crate) fn walk(&self, host: &[u8], path: &[u8], mut visit: impl FnMut(&[RouteIndex]) -> bool) {
+    pub(crate) fn walk(&self, host: &[u8], path: &[u8], mut visit: impl FnMut(Candidate) -> bool) {
         for layer in &self.layers {
             if layer.walk(host, path, &mut visit) {
                 return;
@@ -61,8 +75,24 @@ impl Finder {
     }
 }
 
+impl Candidates {
+    fn new(routes: Vec<RouteIndex>, is_plain: impl Fn(RouteIndex) -> bool) -> Candidates {
+        let candidate = |route| Candidate { route, is_plain: is_plain(route) };
+        let mut all = routes.into_iter().map(candidate);
+        Candidates { first: all.next(), others: all.collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn walk(&self, visit: &mut impl FnMut(Candidate) -> bool) -> bool {
+        self.first.is_some_and(&mut *visit) || self.others.iter().copied().any(visit)
+    }
+}
+
 impl Layer {
-    fn walk(&self, host: &[u8], path: &[u8], visit: &mut impl FnMut(&[RouteIndex]) -> bool) -> bool {
+    fn walk(&self, host: &[u8], path: &[u8], visit: &mut impl FnMut(Candidate) -> bool) -> bool {
         if let Some(paths) = self.exact.get(host)
             && paths.walk(path, visit)
         {
@@ -80,27 +110,27 @@ impl Layer {
 }
 
 impl Paths {
-    fn walk(&self, path: &[u8], visit: &mut impl FnMut(&[RouteIndex]) -> bool) -> bool {
+    fn walk(&self, path: &[u8], visit: &mut impl FnMut(Candidate) -> bool) -> bool {
         if path.len() <= self.exact_len_max
             && let Some(candidates) = self.exact.get(path)
-            && visit(candidates)
+            && candidates.walk(visit)
         {
             return true;
         }
         let mut at = self.deepest(path);
         while let Some(node) = at {
             let node = &self.nodes[node as usize];
-            if visit(&node.candidates) {
+            if node.candidates.walk(visit) {
                 return true;
             }
             at = node.above;
         }
         for (regex, candidates) in &self.regexes {
-            if regex.is_match(path) && visit(candidates) {
+            if regex.is_match(path) && candidates.walk(visit) {
                 return true;
             }
         }
-        !self.any.is_empty() && visit(&self.any)
+        self.any.walk(visit)
     }
 
     /// The deepest node with candidates on the path's way.
@@ -121,6 +151,8 @@ impl Paths {
         if node.candidates.is_empty() { node.above } else { Some(at) }
     }
 }
+
+const _: () = assert!(size_of::<Node>() == 64);
 
 /// Where in the index a route stands. Ordered so that more specific places come first within one priority.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -184,8 +216,8 @@ impl Builder {
         self.places.iter_mut()
     }
 
-    /// Makes the index.
-    pub(crate) fn build(self) -> Finder {
+    /// Makes the index; `is_plain` says whether a route asks for nothing but host and path.
+    pub(crate) fn build(self, is_plain: impl Fn(RouteIndex) -> bool) -> Finder {
         let mut layers: Vec<(std::cmp::Reverse<i32>, Layer)> = Vec::new();
         for (key, routes) in self.places {
             // Places come in the order of their keys: a layer is complete before the next one begins.
@@ -194,21 +226,21 @@ impl Builder {
             }
             let layer = layers.last_mut().map(|(_, layer)| layer).expect("one was pushed");
             let paths = match key.host {
-                HostKey::Exact(host) => layer.exact.entry(host.into_bytes().into()).or_default(),
+                HostKey::Exact(host) => layer.exact.entry(host.as_bytes().into()).or_default(),
                 HostKey::Suffix(suffix) => {
                     let labels = suffix.split('.').count().min(usize::from(u8::MAX)) as u8;
                     if !layer.suffix_labels.contains(&labels) {
                         layer.suffix_labels.push(labels);
                     }
-                    layer.suffixes.entry(suffix.into_bytes().into()).or_default()
+                    layer.suffixes.entry(suffix.as_bytes().into()).or_default()
                 }
                 HostKey::Any => &mut layer.any,
             };
-            let candidates = routes.into_boxed_slice();
+            let candidates = Candidates::new(routes, &is_plain);
             match key.path {
                 PathKey::Exact(path) => {
                     paths.exact_len_max = paths.exact_len_max.max(path.len());
-                    paths.exact.insert(path.into(), candidates);
+                    paths.exact.insert(path[..].into(), candidates);
                 }
                 PathKey::Prefix(prefix) => paths.insert_prefix(&prefix, candidates),
                 PathKey::Regex(_, text) => {

@@ -13,6 +13,7 @@ mod conditions;
 mod index;
 
 pub(crate) use conditions::{Conditions, Missed, Test, TestValue};
+use index::Candidate;
 pub(crate) use index::{Builder, Finder, HostKey, IndexKey, PathKey, segments};
 
 use crate::path::NormalPath;
@@ -42,19 +43,13 @@ pub(crate) fn find<F: Fields + ?Sized>(
     watch: &mut impl Watch,
 ) -> Option<RouteIndex> {
     let mut found = None;
-    finder.walk(wanted.host, wanted.path.bytes, |candidates| {
-        for &candidate in candidates {
-            match routes[candidate.0 as usize].conditions.check(wanted.view) {
-                Ok(()) => {
-                    found = found.or(Some(candidate));
-                    if !watch.matched(candidate) {
-                        return true;
-                    }
-                }
-                Err(missed) => watch.missed(candidate, missed),
-            }
+    finder.walk(wanted.host, wanted.path.bytes, |Candidate { route, is_plain }| {
+        if !is_plain && let Err(missed) = routes[route.0 as usize].conditions.check(wanted.view) {
+            watch.missed(route, missed);
+            return false;
         }
-        false
+        found = found.or(Some(route));
+        !watch.matched(route)
     });
     found
 }

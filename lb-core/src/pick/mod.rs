@@ -12,7 +12,7 @@ pub(crate) mod sticky;
 use crate::decide::PickReason;
 use crate::hash::{Keyed, Purpose, SecretKey};
 use crate::live::{Live, Now};
-use crate::session::with_address;
+use crate::session::{Address, Session, with_address};
 use crate::snapshot::ServerIndex;
 use crate::spec::{HashKey, Policy};
 use rendezvous::Tiers;
@@ -24,10 +24,56 @@ use sticky::{Sticky, StickySeen};
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) policy: Policy,
-    pub(crate) hash_key: HashKey,
+    pub(crate) hashing: Hashing,
     pub(crate) sticky: Option<Sticky>,
     primaries: Group,
     backups: Group,
+}
+
+/// How a backend hashes requests.
+#[derive(Debug)]
+pub(crate) struct Hashing {
+    /// What its policy hashes; `None` if it does not hash. Sessions that must move are hashed all the same.
+    pub(crate) key: Option<HashKey>,
+    /// Half-made.
+    session: Keyed,
+    /// Half-made.
+    source: Keyed,
+}
+
+/// What is known of a request that it can be hashed by. It is hashed only where that is asked for: most requests
+/// need none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Affinity {
+    pub(crate) session: Option<Session>,
+    pub(crate) source: Address,
+    /// The hash of what else the backend's policy hashes: a header, the path, a query parameter.
+    pub(crate) value: u64,
+}
+
+impl Hashing {
+    /// What a policy without a hash key of its own can be asked for, `key` being what a hashing one hashes.
+    pub(crate) fn new(share_key: &SecretKey, key: Option<HashKey>) -> Hashing {
+        let hash = |kind: &[u8]| Keyed::new(share_key, Purpose::Affinity).part(kind);
+        Hashing { key, session: hash(b"session"), source: hash(b"source") }
+    }
+
+    /// The hash of a client's address.
+    pub(crate) fn of_source(&self, source: IpAddr) -> u64 {
+        with_address(self.source, source).finish() as u64
+    }
+
+    /// The hash that picks a server.
+    fn of(&self, affinity: &Affinity) -> u64 {
+        match (&self.key, affinity.session) {
+            (Some(HashKey::Header(_) | HashKey::Path | HashKey::Query(_)), _) => affinity.value,
+            // Without a session nothing but the address tells those of one server apart when they must move.
+            (Some(HashKey::Source), _) | (_, None) => self.of_source(affinity.source.into()),
+            (None | Some(HashKey::Session), Some(session)) => {
+                self.session.part(&session.id().to_le_bytes()).finish() as u64
+            }
+        }
+    }
 }
 
 /// Servers among which weights count. Those of weight 0 are not in it.
@@ -63,37 +109,12 @@ pub(crate) struct Asked<'a> {
     pub(crate) care: Care,
     /// Servers that this exchange has tried.
     pub(crate) tried: &'a [ServerIndex],
-    pub(crate) share_key: &'a SecretKey,
-    /// What the hashing policies hash.
-    pub(crate) affinity: Affinity,
+    pub(crate) affinity: &'a Affinity,
     pub(crate) sticky: StickySeen,
     /// Where the backend's cursor stands.
     pub(crate) cursor: u32,
     /// Random bits.
     pub(crate) draw: Draw,
-}
-
-/// What a request is hashed by; hashed only when it is asked for, for most requests do not need it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Affinity {
-    /// A value that is hashed already.
-    Hash(u64),
-    /// A session.
-    Session(u128),
-    /// A client's address.
-    Source(IpAddr),
-}
-
-impl Affinity {
-    fn hash(self, share_key: &SecretKey) -> u64 {
-        let hash = Keyed::new(share_key, Purpose::Affinity);
-        let hash = match self {
-            Affinity::Hash(hash) => return hash,
-            Affinity::Session(id) => hash.part(b"session").part(&id.to_le_bytes()),
-            Affinity::Source(address) => with_address(hash.part(b"source"), address),
-        };
-        hash.finish() as u64
-    }
 }
 
 /// The answer.
@@ -135,7 +156,7 @@ impl Asked<'_> {
 impl Pool {
     pub(crate) fn new(
         policy: Policy,
-        hash_key: HashKey,
+        hashing: Hashing,
         sticky: Option<Sticky>,
         primaries: Vec<Member>,
         backups: Vec<Member>,
@@ -150,7 +171,7 @@ impl Pool {
             tiers: if hashes { Tiers::new(&members) } else { Tiers::default() },
             members: members.into(),
         };
-        Pool { policy, hash_key, sticky, primaries: group(primaries), backups: group(backups) }
+        Pool { policy, hashing, sticky, primaries: group(primaries), backups: group(backups) }
     }
 
     /// A server for one request; `None` if none of this backend can serve it.
@@ -163,29 +184,31 @@ impl Pool {
             }
             StickySeen::Known { .. } | StickySeen::Unknown => PickReason::Moved,
         };
-        let primary = self.primaries.pick(self.policy, reason, asked);
+        let primary = self.pick_of(&self.primaries, reason, asked);
         let (backup, found) = match primary {
             Some(found) => (false, found),
-            None => (true, self.backups.pick(self.policy, reason, asked)?),
+            None => (true, self.pick_of(&self.backups, reason, asked)?),
         };
         Some(Picked { server: found.0, reason, backup, cursor: found.1 })
     }
-}
 
-impl Group {
-    /// A server, and where the cursor is to stand afterwards.
-    fn pick(
+    /// A server of a group, and where the cursor is to stand afterwards.
+    fn pick_of(
         &self,
-        policy: Policy,
+        group: &Group,
         reason: PickReason,
         asked: &Asked<'_>,
     ) -> Option<(ServerIndex, Option<u32>)> {
-        match policy {
-            _ if self.members.is_empty() => None,
-            _ if reason == PickReason::Moved => self.tiers.pick(asked).map(|server| (server, None)),
-            Policy::RoundRobin => round_robin::pick(self, asked).map(|(server, next)| (server, Some(next))),
-            Policy::LeastRequest => least_request::pick(self, asked).map(|server| (server, None)),
-            Policy::Rendezvous => self.tiers.pick(asked).map(|server| (server, None)),
+        let by_hash = || {
+            let server = group.tiers.pick(self.hashing.of(asked.affinity), asked)?;
+            Some((server, None))
+        };
+        match self.policy {
+            _ if group.members.is_empty() => None,
+            _ if reason == PickReason::Moved => by_hash(),
+            Policy::RoundRobin => round_robin::pick(group, asked).map(|(server, next)| (server, Some(next))),
+            Policy::LeastRequest => least_request::pick(group, asked).map(|server| (server, None)),
+            Policy::Rendezvous => by_hash(),
             // Compiling refuses the others.
             Policy::PeakEwma | Policy::Random | Policy::Maglev => None,
         }

@@ -34,8 +34,8 @@ impl Tiers {
     }
 
     /// The server with the highest score among those that can serve.
-    pub(super) fn pick(&self, asked: &Asked<'_>) -> Option<ServerIndex> {
-        self.highest(asked.affinity.hash(asked.share_key), |server| asked.can_serve(server))
+    pub(super) fn pick(&self, hash: u64, asked: &Asked<'_>) -> Option<ServerIndex> {
+        self.highest(hash, |server| asked.can_serve(server))
     }
 
     fn highest(&self, affinity: u64, can_serve: impl Fn(ServerIndex) -> bool) -> Option<ServerIndex> {

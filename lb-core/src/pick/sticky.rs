@@ -3,9 +3,10 @@
 //! Its value is the hash of (backend, server name) for a literal address and of (backend, server name, address)
 //! for a resolved one, keyed with a signing key: opaque, not to be forged, and the same as long as the server is.
 
-use crate::cookie::{decode, encode, encoded_len};
-use crate::hash::{Keyed, Map, Purpose, SecretKey};
+use crate::cookie::{decode_number, encode, encoded_len};
+use crate::hash::{Keyed, Purpose, SecretKey};
 use crate::live::Identity;
+use crate::map::TokenMap;
 use crate::session::with_address;
 use crate::snapshot::ServerIndex;
 
@@ -29,36 +30,35 @@ pub(crate) enum StickySeen {
 pub(crate) struct Sticky {
     pub(crate) cookie: Box<str>,
     /// Every server under every key.
-    by_token: Map<u128, (ServerIndex, bool)>,
-    /// By the first key.
-    values: Map<ServerIndex, [u8; encoded_len(16)]>,
+    by_token: TokenMap<(ServerIndex, bool)>,
+    /// By the first key, in the order of the servers.
+    values: Box<[(ServerIndex, [u8; encoded_len(16)])]>,
 }
 
 impl Sticky {
-    /// The cookie for servers, each with whether its address came out of a name. Backups are to be left out:
-    /// no cookie ever names one.
+    /// The cookie for servers in their order, each with whether its address came out of a name. Backups are to be
+    /// left out: no cookie ever names one.
     pub(crate) fn new<'a>(
         cookie: &str,
         signing: &[SecretKey],
         servers: impl Iterator<Item = (ServerIndex, &'a Identity, bool)>,
     ) -> Sticky {
-        let mut sticky = Sticky { cookie: cookie.into(), by_token: Map::default(), values: Map::default() };
+        let (mut by_token, mut values) = (TokenMap::default(), Vec::new());
         for (server, identity, resolved) in servers {
             for (place, key) in signing.iter().enumerate() {
                 let token = token(key, identity, resolved);
-                sticky.by_token.insert(token, (server, place == 0));
+                by_token.insert(token, (server, place == 0));
                 if place == 0 {
-                    sticky.values.insert(server, encode(&token.to_le_bytes()));
+                    values.push((server, encode(&token.to_le_bytes())));
                 }
             }
         }
-        sticky
+        Sticky { cookie: cookie.into(), by_token, values: values.into() }
     }
 
     pub(crate) fn read(&self, value: Option<&[u8]>) -> StickySeen {
         let Some(value) = value else { return StickySeen::Nothing };
-        let token = decode::<16>(value).map(u128::from_le_bytes);
-        match token.and_then(|token| self.by_token.get(&token)) {
+        match decode_number(value).and_then(|token| self.by_token.get(&token)) {
             Some(&(server, is_current)) => StickySeen::Known { server, is_current },
             None => StickySeen::Unknown,
         }
@@ -66,7 +66,8 @@ impl Sticky {
 
     /// The value that names a server; `None` for one that no cookie names.
     pub(crate) fn value(&self, server: ServerIndex) -> Option<&[u8]> {
-        self.values.get(&server).map(|value| &value[..])
+        let place = self.values.binary_search_by_key(&server, |(server, _)| *server).ok()?;
+        Some(&self.values[place].1)
     }
 }
 
