@@ -1,12 +1,25 @@
 //! What an embedder pays beside deciding: `cargo bench -p benches --bench embed`.
 //!
 //! - `hash`: the bare function over short and long input, and a session's bucket (one more part on a half-made hash).
+//! - `current`: asking for the current table: through a reader while nothing changes, from the handle, and through a
+//!   reader while another thread publishes without a pause. Each with a decision, too.
+//! - `publish`: joining a snapshot of 100 servers with the live state before it and publishing it, alone and against
+//!   threads that read without a pause.
 
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lb_core::SecretKey;
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lb_core::hash::{Keyed, Purpose, siphash_2_4_128};
+use lb_core::spec::{Address, BackendSpec, RouteSpec, ServerSpec};
+use lb_core::{Handle, Outcome, Reader, RequestView, SecretKey, Snapshot, Spec, Verdict, compile, decide};
+
+const NOW: Duration = Duration::from_secs(1);
+const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const SERVERS: u16 = 100;
 
 fn hash(criterion: &mut Criterion) {
     let key = SecretKey::new(*b"0123456789abcdef");
@@ -35,5 +48,96 @@ fn hash(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(embed, hash);
+fn snapshot() -> Snapshot {
+    let server = |number: u16| ServerSpec {
+        name: format!("s{number}"),
+        address: Address::Literal(SocketAddr::new(SOURCE, 1 + number)),
+        ..ServerSpec::default()
+    };
+    let spec = Spec {
+        routes: vec![RouteSpec { name: "app".into(), backend: Some("app".into()), ..RouteSpec::default() }],
+        backends: vec![BackendSpec {
+            name: "app".into(),
+            servers: (0..SERVERS).map(server).collect(),
+            ..BackendSpec::default()
+        }],
+        ..Spec::default()
+    };
+    compile(&spec).expect("a valid spec").snapshot
+}
+
+fn exchange(reader: &mut Reader) {
+    let view = RequestView {
+        listener: 0,
+        method: b"GET",
+        host: b"example.test",
+        path: b"/",
+        query: None,
+        fields: &(),
+        source: SOURCE,
+        secure: false,
+    };
+    let (table, cursors) = reader.current();
+    let Verdict::Forward(decision) = decide(table, cursors, black_box(&view), NOW, 1) else {
+        panic!("not forwarded")
+    };
+    decision.take(table, cursors, NOW).finish(Outcome::Responded { status: 200 }, NOW);
+}
+
+/// Runs `measured` while `count` threads do `other` over and over.
+fn beside(count: u64, other: impl Fn(u64, &AtomicBool) + Sync, measured: impl FnOnce()) {
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for number in 1..=count {
+            let (other, ends) = (&other, &ends);
+            scope.spawn(move || other(number, ends));
+        }
+        measured();
+        ends.store(true, Relaxed);
+    });
+}
+
+fn current(criterion: &mut Criterion) {
+    let handle = Handle::new(snapshot());
+    let mut group = criterion.benchmark_group("current");
+    let mut reader = handle.reader(1);
+    group.bench_function("reader", |bencher| bencher.iter(|| black_box(reader.current().0.snapshot.hash())));
+    group.bench_function("handle", |bencher| bencher.iter(|| black_box(handle.load().snapshot.hash())));
+    group.bench_function("reader and exchange", |bencher| bencher.iter(|| exchange(&mut reader)));
+    let publish = |_, ends: &AtomicBool| {
+        while !ends.load(Relaxed) {
+            handle.publish(snapshot());
+        }
+    };
+    beside(1, publish, || {
+        group.bench_function("reader, published against", |bencher| {
+            bencher.iter(|| black_box(reader.current().0.snapshot.hash()));
+        });
+        group.bench_function("reader and exchange, published against", |bencher| {
+            bencher.iter(|| exchange(&mut reader));
+        });
+    });
+    group.finish();
+}
+
+fn publish(criterion: &mut Criterion) {
+    let handle = Handle::new(snapshot());
+    let mut group = criterion.benchmark_group("publish");
+    for readers in [0, 1, 4] {
+        let read = |seed, ends: &AtomicBool| {
+            let mut reader = handle.reader(seed);
+            while !ends.load(Relaxed) {
+                exchange(&mut reader);
+            }
+        };
+        beside(readers, read, || {
+            group.bench_function(BenchmarkId::new("readers", readers), |bencher| {
+                bencher.iter_batched(snapshot, |snapshot| handle.publish(snapshot), BatchSize::SmallInput);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(embed, hash, current, publish);
 criterion_main!(embed);

@@ -5,10 +5,10 @@ use crate::defaults::{REMOVAL_FIRST, REMOVAL_MAX};
 use crate::map::Map;
 use crate::snapshot::{ServerIndex, Snapshot};
 use crate::spec::Admin;
+use crate::sync::{AtomicU32, AtomicU64, Relaxed};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A snapshot and the live state of its servers: what [`decide`](crate::decide()) asks. Published as `Arc<Table>`.
