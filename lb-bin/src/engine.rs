@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_control::config::{AccessLog, Config, Driver};
-use lb_control::{Reading, WorkerReading, Workers};
+use lb_control::{ArmReading, BackendReading, Reading, ServerReading, Workers};
 use lb_core::Table;
-use lb_io::counters::Counters;
 use lb_io::driver::probe::DriverChoice;
 use lb_io::engine::{Engine, EngineConfig, ListenerConfig, LocalAddress, StartError};
 use lb_io::log::LogTarget;
+use lb_io::metrics::Options;
+
+use crate::readings;
 
 /// The engine as the control side sees it.
 pub(crate) struct EngineWorkers {
@@ -43,6 +45,7 @@ impl EngineWorkers {
                 AccessLog::Stderr => Some(LogTarget::Stderr),
                 AccessLog::File(path) => Some(LogTarget::File(path.clone())),
             },
+            metrics: Options { routes: config.metrics.routes, servers: config.metrics.servers },
             ..EngineConfig::default()
         };
         Ok(EngineWorkers { engine: Engine::start(&engine_config, table)?, count })
@@ -80,11 +83,19 @@ impl Workers for EngineWorkers {
     }
 
     fn read(&self) -> Reading {
-        Reading {
-            driver: self.engine.driver_name().to_owned(),
-            workers: self.engine.counters().map(|counters| read(counters)).collect(),
-            ..Reading::default()
-        }
+        readings::process(self.engine.driver_name(), self.engine.metrics())
+    }
+
+    fn arms(&self) -> Vec<ArmReading> {
+        readings::arms(self.engine.metrics())
+    }
+
+    fn servers(&self) -> Vec<ServerReading> {
+        readings::servers(self.engine.metrics())
+    }
+
+    fn backends(&self) -> Vec<BackendReading> {
+        readings::backends(self.engine.metrics())
     }
 
     fn now(&self) -> Duration {
@@ -97,29 +108,5 @@ impl Workers for EngineWorkers {
 
     fn finished(&self) -> bool {
         self.engine.is_finished()
-    }
-}
-
-fn read(counters: &Counters) -> WorkerReading {
-    WorkerReading {
-        accepted: counters.accepted.get(),
-        active: counters.active.get(),
-        turned_away: counters.turned_away.get(),
-        accept_failures: counters.accept_failures.get(),
-        bytes_received: counters.bytes_received.get(),
-        bytes_sent: counters.bytes_sent.get(),
-        requests: counters.statuses(),
-        local_replies: counters.local_replies(),
-        attempts: counters.attempts.get(),
-        retries: counters.retries.get(),
-        fallbacks: counters.fallbacks.get(),
-        upstream_connects: counters.upstream_connects.get(),
-        upstream_connect_failures: counters.upstream_connect_failures.get(),
-        upstream_reuses: counters.upstream_reuses.get(),
-        upstream_active: counters.upstream_active.get(),
-        upstream_idle: counters.upstream_idle.get(),
-        tunnels_active: counters.tunnels.get(),
-        log_lines_dropped: counters.log_lines_dropped.get(),
-        buffer_bytes: counters.buffer_bytes.get(),
     }
 }

@@ -7,6 +7,7 @@ mod demo;
 mod engine;
 mod explain;
 mod output;
+mod readings;
 mod run;
 mod signals;
 

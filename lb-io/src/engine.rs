@@ -12,10 +12,11 @@ use std::time::Duration;
 use lb_core::Table;
 
 use crate::clock;
-use crate::counters::Counters;
 use crate::driver::probe::{self, DriverChoice};
 use crate::driver::{Socket, Waker};
 use crate::log::{AccessLog, LogTarget};
+use crate::metrics::registry::WorkerPlaces;
+use crate::metrics::{Metrics, Options, Recorder};
 use crate::sys;
 use crate::worker::{Limits, Worker};
 
@@ -42,6 +43,8 @@ pub struct EngineConfig {
     pub buffer_bytes: usize,
     /// Where access log lines go, if anywhere.
     pub access_log: Option<LogTarget>,
+    /// What is counted apart.
+    pub metrics: Options,
 }
 
 impl Default for EngineConfig {
@@ -53,6 +56,7 @@ impl Default for EngineConfig {
             max_connections: None,
             buffer_bytes: Limits::default().buffer_bytes,
             access_log: None,
+            metrics: Options::default(),
         }
     }
 }
@@ -113,7 +117,8 @@ impl std::error::Error for StartError {}
 /// What other threads want of a worker.
 #[derive(Default)]
 struct Orders {
-    table: Option<Arc<Table>>,
+    /// With where it is counted.
+    table: Option<(Arc<Table>, WorkerPlaces)>,
     /// On the engine's clock.
     drain_until: Option<Duration>,
 }
@@ -133,7 +138,6 @@ impl Mailbox {
 struct WorkerHandle {
     mailbox: Arc<Mailbox>,
     waker: Arc<dyn Waker>,
-    counters: Arc<Counters>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -144,6 +148,7 @@ pub struct Engine {
     driver_name: &'static str,
     fallback: Option<String>,
     access_log: Option<AccessLog>,
+    metrics: Metrics,
 }
 
 /// What a worker thread says when it has started.
@@ -162,15 +167,22 @@ impl Engine {
         let (local_addresses, sockets) = bind(config)?;
         let access_log = config.access_log.clone().map(|target| AccessLog::start(target, config.workers));
         let access_log = access_log.transpose().map_err(StartError::Log)?;
-        let mut engine =
-            Self { workers: Vec::new(), local_addresses, driver_name: "", fallback: None, access_log };
         let names: Arc<[Box<str>]> =
             config.listeners.iter().map(|listener| listener.name.as_str().into()).collect();
+        let metrics = Metrics::new(config.workers.max(1), &names, config.metrics);
+        let published = metrics.publish(&table.snapshot);
+        let mut engine = Self {
+            workers: Vec::new(),
+            local_addresses,
+            driver_name: "",
+            fallback: None,
+            access_log,
+            metrics,
+        };
         let limits = limits(config, sys::limits::descriptors());
         let random = RandomState::new();
         for (number, sockets) in sockets.into_iter().enumerate() {
             let mailbox = Arc::new(Mailbox::default());
-            let counters = Arc::new(Counters::default());
             let seed = [random.hash_one((number, 0)), random.hash_one((number, 1))];
             let setup = Setup {
                 choice: config.driver,
@@ -178,7 +190,7 @@ impl Engine {
                 names: Arc::clone(&names),
                 table: Arc::clone(table),
                 limits,
-                counters: Arc::clone(&counters),
+                metrics: engine.metrics.recorder(number, &published),
                 log: engine.access_log.as_ref().map(AccessLog::buffer),
                 seed: std::array::from_fn(|at| seed[at / 8].to_ne_bytes()[at % 8]),
                 mailbox: Arc::clone(&mailbox),
@@ -195,20 +207,16 @@ impl Engine {
             };
             engine.driver_name = started.driver_name;
             engine.fallback = engine.fallback.take().or(started.fallback);
-            engine.workers.push(WorkerHandle {
-                mailbox,
-                waker: started.waker,
-                counters,
-                thread: Some(thread),
-            });
+            engine.workers.push(WorkerHandle { mailbox, waker: started.waker, thread: Some(thread) });
         }
         Ok(engine)
     }
 
     /// Puts a new table in force on every worker, which takes it up between two batches of events.
     pub fn publish(&self, table: &Arc<Table>) {
-        for worker in &self.workers {
-            worker.mailbox.orders().table = Some(Arc::clone(table));
+        let published = self.metrics.publish(&table.snapshot);
+        for (number, worker) in self.workers.iter().enumerate() {
+            worker.mailbox.orders().table = Some((Arc::clone(table), published.for_worker(number)));
             worker.waker.wake();
         }
     }
@@ -238,9 +246,9 @@ impl Engine {
         }
     }
 
-    /// Each worker's counters.
-    pub fn counters(&self) -> impl Iterator<Item = &Arc<Counters>> {
-        self.workers.iter().map(|worker| &worker.counters)
+    /// All that is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Where the listeners are, with the ports that the kernel chose.
@@ -320,7 +328,7 @@ struct Setup {
     names: Arc<[Box<str>]>,
     table: Arc<Table>,
     limits: Limits,
-    counters: Arc<Counters>,
+    metrics: Recorder,
     log: Option<crate::log::LogBuffer>,
     seed: [u8; 16],
     mailbox: Arc<Mailbox>,
@@ -350,8 +358,8 @@ fn run(setup: Setup, started: &mpsc::Sender<io::Result<Started>>) {
         }
     };
     let (waker, driver_name) = (selected.driver.waker(), selected.driver.name());
-    let Setup { table, limits, counters, log, seed, names, .. } = setup;
-    let worker = Worker::new(selected.driver, table, &names, limits, counters, log, seed);
+    let Setup { table, limits, metrics, log, seed, names, .. } = setup;
+    let worker = Worker::new(selected.driver, table, &names, limits, metrics, log, seed);
     for ListenerSocket { listener, socket } in setup.sockets {
         if let Err(error) = worker.listen(Socket::Kernel(socket), listener as u32) {
             let _ = started.send(Err(error));
@@ -374,8 +382,8 @@ fn run(setup: Setup, started: &mpsc::Sender<io::Result<Started>>) {
             let table = orders.table.take();
             drain_until = orders.drain_until;
             drop(orders);
-            if let Some(table) = table {
-                worker.publish(table);
+            if let Some((table, places)) = table {
+                worker.publish(table, places);
             }
             if drain_until.is_some() {
                 worker.drain();

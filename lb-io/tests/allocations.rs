@@ -15,9 +15,9 @@ use lb_core::spec::{
     Address, BackendSpec, CanarySpec, ListenerSpec, Policy, RouteSpec, SecretKey, Secrets, ServerSpec, Share,
     SigningKey, Spec, StickySpec,
 };
-use lb_io::counters::Counters;
 use lb_io::driver::Socket;
 use lb_io::driver::probe::{DriverChoice, select};
+use lb_io::metrics::{Metrics, Options};
 use lb_io::worker::{Limits, Worker};
 
 /// Requests before counting starts: every buffer, task and table has its size by then.
@@ -74,8 +74,9 @@ fn check(choice: DriverChoice) {
     let table = Arc::new(Table::new(compiled.snapshot, None));
     let driver = select(choice).expect("this machine has both drivers").driver;
     let names: Arc<[Box<str>]> = Arc::from(["web".into()]);
-    let counters = Arc::new(Counters::default());
-    let worker = Worker::new(driver, table, &names, Limits::default(), Arc::clone(&counters), None, [7; 16]);
+    let metrics = Metrics::new(1, &names, Options::default());
+    let recorder = metrics.recorder(0, &metrics.publish(&table.snapshot));
+    let worker = Worker::new(driver, table, &names, Limits::default(), recorder, None, [7; 16]);
     let listener = lb_io::sys::socket::listening("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let address = socket2::SockRef::from(&listener).local_addr().unwrap().as_socket().unwrap();
     worker.listen(Socket::Kernel(listener), 0).unwrap();
@@ -98,8 +99,11 @@ fn check(choice: DriverChoice) {
     run_until(&worker, || clients.iter().all(|client| client.is_finished()));
     clients.into_iter().for_each(|client| client.join().unwrap());
     worker.stop();
-    let ok = counters.statuses().iter().find(|(status, _)| *status == 200).map(|(_, count)| *count);
-    assert!(ok >= Some((WARM + COUNTED) as u64), "{:?}", counters.statuses());
+    let statuses = metrics.workers().next().expect("one worker").statuses();
+    assert!(statuses.get(&200) >= Some(&((WARM + COUNTED) as u64)), "{statuses:?}");
+    let arms = metrics.arms();
+    let timed: u64 = arms.iter().map(|(_, arm)| arm.exchange.count()).sum();
+    assert_eq!(timed, statuses.values().sum::<u64>(), "the metrics are on");
     assert_eq!(allocated, 0, "allocations in about {COUNTED} requests");
 }
 

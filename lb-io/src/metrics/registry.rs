@@ -6,13 +6,13 @@ use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use lb_core::defaults::ARMS_MAX;
-use lb_core::{ArmIndex, RouteIndex, ServerIndex, Snapshot};
+use lb_core::{ArmIndex, RouteIndex, ServerIndex, Snapshot, Verdict};
 
 use super::read::{ArmKey, ArmTotals, BackendTotals, ServerKey, ServerTotals};
 use super::recorder::Recorder;
 use super::series::{ArmSeries, ListenerSeries, ServerSeries};
 use super::slots::{Chunks, Slots};
-use crate::counters::Counters;
+use crate::counters::{Counter, Counters};
 
 /// What is told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,15 @@ impl Layout {
     /// If the table of this layout has no such route.
     pub fn arm(&self, route: RouteIndex, arm: ArmIndex) -> u32 {
         self.routes[route.0 as usize][usize::from(arm.0)]
+    }
+
+    /// Where the exchange of a request is counted that was decided like this.
+    pub fn place(&self, verdict: &Verdict) -> u32 {
+        match verdict {
+            Verdict::Forward(decision) => self.arm(decision.route(), decision.arm()),
+            Verdict::Answer(route) => self.arm(*route, ArmIndex::STABLE),
+            Verdict::Refuse(_) => NO_ARM,
+        }
     }
 
     /// Where the attempts at a server are counted.
@@ -97,6 +106,32 @@ pub struct WorkerSeries {
     pub counters: Counters,
     /// By listener.
     pub listeners: Box<[ListenerSeries]>,
+}
+
+impl WorkerSeries {
+    /// Exchanges that ended, by status; 499: the client left before, 0: none applies.
+    pub fn statuses(&self) -> BTreeMap<u16, u64> {
+        sum(self.listeners.iter().flat_map(|listener| listener.statuses.seen()))
+    }
+
+    /// Exchanges that we ended ourselves, by reason word.
+    pub fn local_replies(&self) -> BTreeMap<&'static str, u64> {
+        sum(self.listeners.iter().flat_map(|listener| listener.reasons.seen()))
+    }
+
+    /// A number of all listeners together.
+    pub fn of_listeners(&self, number: impl Fn(&ListenerSeries) -> &Counter) -> u64 {
+        self.listeners.iter().map(|listener| number(listener).get()).sum()
+    }
+}
+
+/// Sums by key.
+pub fn sum<K: Ord>(counts: impl IntoIterator<Item = (K, u64)>) -> BTreeMap<K, u64> {
+    let mut sums = BTreeMap::new();
+    for (key, count) in counts {
+        *sums.entry(key).or_default() += count;
+    }
+    sums
 }
 
 /// All series of all workers.

@@ -48,10 +48,10 @@ pub async fn acquire(
     if let Some(conn) = worker.pools.borrow_mut().take(want.pool, worker.now(), want.max_idle) {
         worker.slot(conn, |slot| slot.owner = Owner::Task(task));
         worker.clear_deadline(conn);
-        worker.counters.upstream_reuses.add(1);
+        worker.counters().upstream_reuses.add(1);
         return Ok(Acquired { conn, reused: true });
     }
-    if worker.counters.upstream_active.get() as usize >= worker.limits.connections {
+    if worker.counters().upstream_active.get() as usize >= worker.limits.connections {
         worker.evict_upstream();
     }
     let conn = match worker.driver.connect(want.address) {
@@ -60,8 +60,8 @@ pub async fn acquire(
     };
     let conn = conn.map_err(|error| if is_exhaustion(&error) { OVERLOADED } else { CONNECT_FAILED })?;
     worker.enter_connecting(conn, Owner::Task(task), want.address);
-    worker.counters.upstream_connects.add(1);
-    worker.counters.upstream_active.add(1);
+    worker.counters().upstream_connects.add(1);
+    worker.counters().upstream_active.add(1);
     worker.set_deadline(conn, worker.now() + want.connect_timeout);
     let failed = loop {
         wait().await;
@@ -88,7 +88,7 @@ pub async fn acquire(
     };
     worker.close_upstream(conn);
     if failed == CONNECT_FAILED || failed == CONNECT_TIMEOUT {
-        worker.counters.upstream_connect_failures.add(1);
+        worker.counters().upstream_connect_failures.add(1);
     }
     Err(failed)
 }

@@ -13,15 +13,18 @@ use super::acquire::{Acquired, Want, acquire, release};
 use super::forward::Attempt;
 use super::parse::{Course, Head, Memory, Plan, is_bodiless, read_head};
 use super::pool::FRESH_ENOUGH;
-use super::record::{Ending, record};
+use super::record::{record, record_unread};
 use super::relay::Flow;
 use super::reply::{self, Answering};
 use super::tunnel::tunnel;
 use crate::driver::ConnKey;
 use crate::http1::Framing;
 use crate::http1::response::RequestKind;
+use crate::metrics::Meter;
+use crate::metrics::meter::End;
 use crate::reason::{
-    CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, CONNECT_TIMEOUT, OVERLOADED, Reason, STOPPED,
+    CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, CONNECT_TIMEOUT, OVERLOADED, RESPONSE_TIMEOUT, Reason,
+    STOPPED,
 };
 use crate::worker::conns::{Fill, Owner};
 use crate::worker::tasks::{TaskIndex, wait};
@@ -99,18 +102,8 @@ enum After {
 
 /// Records a client that left in the middle of a request head.
 fn end_unread(worker: &Worker, down: ConnKey, memory: &Memory) {
-    let current = worker.current();
     let listener = worker.slot(down, |slot| slot.listener);
-    let ending = Ending {
-        status: CLIENT_LEFT.status,
-        reason: Some(CLIENT_LEFT),
-        listener: &current.listener(listener).name,
-        bytes_received: 0,
-        bytes_sent: 0,
-        attempts: 0,
-        started: worker.now(),
-    };
-    record(worker, &memory.line, &ending);
+    record_unread(worker, &memory.line, listener);
 }
 
 /// Lets a connection wait for its next request without a task.
@@ -195,7 +188,10 @@ pub struct Exchange<'a> {
     pub(super) interim_bytes: u64,
     pub(super) bytes_sent: u64,
     head_bytes: u64,
-    started: Duration,
+    /// Bytes of the last attempt's response, heads included.
+    pub(super) received: u64,
+    /// What has been counted so far.
+    pub(super) meter: Meter,
     attempts: u32,
     /// Another arm was tried than the session's.
     fell_back: bool,
@@ -210,6 +206,7 @@ impl<'a> Exchange<'a> {
         plan: Plan,
     ) -> Self {
         let limit = plan.route.and_then(|route| plan.current.table.snapshot.route(route).actions.max_body);
+        let listener = worker.slot(down, |slot| slot.listener);
         Self {
             worker,
             task,
@@ -235,7 +232,8 @@ impl<'a> Exchange<'a> {
             interim_bytes: 0,
             bytes_sent: 0,
             head_bytes: plan.head_bytes,
-            started: plan.started,
+            received: 0,
+            meter: Meter::begin(&worker.metrics, listener, plan.arm, plan.started),
             attempts: 0,
             fell_back: false,
         }
@@ -284,9 +282,14 @@ impl<'a> Exchange<'a> {
             let current = Rc::clone(self.current.as_ref()?);
             let (pool, retries) = self.prepare(&current, &decision);
             let permit = decision.take(&current.table, &mut current.cursors.borrow_mut(), worker.now());
+            let (arm, server) = (
+                current.layout.arm(decision.route(), decision.arm()),
+                current.layout.server(decision.server()),
+            );
             drop(current);
             self.attempts += 1;
-            worker.counters.attempts.add(1);
+            self.received = 0;
+            self.meter.picked(&worker.metrics, arm, server, worker.now());
             let (attempt, connected) = self.try_server(&permit, pool).await;
             let outcome = match attempt {
                 Attempt::Done { .. } | Attempt::Switched => Outcome::Responded { status: self.status },
@@ -299,6 +302,11 @@ impl<'a> Exchange<'a> {
                 Attempt::Failed { .. } => Outcome::Failed,
             };
             permit.finish(outcome, worker.now());
+            if let Attempt::Failed { reason: RESPONSE_TIMEOUT, .. } = attempt {
+                self.meter.given_up(&worker.metrics, worker.now());
+            }
+            let head = if self.upload.begun { self.memory.request.len() as u64 } else { 0 };
+            self.meter.finished(&worker.metrics, outcome, head + self.upload.bytes, self.received);
             let (reason, repeatable) = match attempt {
                 Attempt::Done { .. } | Attempt::Switched => return None,
                 Attempt::Cut(reason) | Attempt::Client(reason) => return Some(reason),
@@ -331,7 +339,6 @@ impl<'a> Exchange<'a> {
                 Some(next) if !tried.contains(&next.server()) => self.course = Course::Forward(next),
                 _ => return Some(reason),
             }
-            worker.counters.retries.add(1);
         }
     }
 
@@ -346,7 +353,9 @@ impl<'a> Exchange<'a> {
         self.memory.cookies.clear();
         decision.write_cookies(table, false, &mut self.memory.cookies);
         if decision.fallback() && !std::mem::replace(&mut self.fell_back, true) {
-            self.worker.counters.fallbacks.add(1);
+            self.worker.counters().fallbacks.add(1);
+            let chosen = current.layout.arm(decision.route(), decision.chosen_arm());
+            self.worker.metrics.arm(chosen).fallbacks.add(1);
         }
         if self.worker.log.borrow().is_some() {
             let server = table.snapshot.server(decision.server());
@@ -377,6 +386,7 @@ impl<'a> Exchange<'a> {
                 return (Attempt::Failed { reason, repeatable }, None);
             }
         };
+        self.meter.connected(&worker.metrics, reused, worker.now());
         let attempt = self.attempt(up).await;
         match attempt {
             Attempt::Done { reusable: true } => release(worker, up, pool, permit, self.idle_timeout),
@@ -393,7 +403,8 @@ impl<'a> Exchange<'a> {
         self.keep_alive = false;
         if worker.send(self.down, &self.memory.response, &[]).is_ok() {
             let carried = tunnel(worker, self.task, self.down, up, self.tunnel_timeout).await;
-            self.head_bytes += carried.up;
+            self.upload.bytes += carried.up;
+            self.received += carried.down;
             self.bytes_sent = self.interim_bytes + self.memory.response.len() as u64 + carried.down;
         }
         worker.close_upstream(up);
@@ -447,21 +458,13 @@ impl<'a> Exchange<'a> {
     fn record(&mut self, reason: Option<Reason>) {
         let worker = self.worker;
         let listener = worker.slot(self.down, |slot| slot.listener);
-        let current = worker.current();
         let status = match reason {
             Some(reason) if self.status == 0 || reason.status == CLIENT_LEFT.status => reason.status,
             _ => self.status,
         };
-        let ending = Ending {
-            status,
-            reason,
-            listener: &current.listener(listener).name,
-            bytes_received: self.head_bytes + self.upload.bytes,
-            bytes_sent: self.bytes_sent,
-            attempts: self.attempts,
-            started: self.started,
-        };
-        record(worker, &self.memory.line, &ending);
+        let bytes_received = self.head_bytes + self.upload.bytes;
+        let end = End { status, reason, bytes_received, bytes_sent: self.bytes_sent };
+        record(worker, &self.memory.line, listener, self.meter, self.attempts, end);
     }
 }
 

@@ -187,7 +187,9 @@ impl Exchange<'_> {
         }
         let Response::Body(flow) = &mut progress.response else { return None };
         let head: &[u8] = if flow.begun { &[] } else { &self.memory.response };
+        let before = flow.bytes;
         let pumped = pump(worker, up, self.down, flow, head);
+        self.received += flow.bytes - before;
         self.bytes_sent = self.interim_bytes + self.memory.response.len() as u64 + flow.bytes;
         match pumped {
             Pumped::Done => {
@@ -244,6 +246,7 @@ impl Exchange<'_> {
 
     /// Reads one response head and writes the client's. None if it was an interim one.
     fn take_response_head(&mut self, bytes: &[u8], progress: &mut Progress) -> Option<Found> {
+        self.received += bytes.len() as u64;
         let mut storage = FieldStorage::new();
         let head = match response::parse(bytes, &mut storage, self.kind, self.accept_legacy) {
             Ok(head) => head,
@@ -257,6 +260,7 @@ impl Exchange<'_> {
             return self.pass_interim(&head);
         }
         self.status = head.status;
+        self.meter.answered(&self.worker.metrics, head.status, self.worker.now());
         let framing = head.framing_for(self.kind.version);
         if head.status == 101 {
             self.write_response(&head, framing, true);

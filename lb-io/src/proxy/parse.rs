@@ -14,6 +14,7 @@ use crate::http1::request::{self, FieldStorage, RequestHead};
 use crate::http1::response::RequestKind;
 use crate::http1::rewrite::{self, Forwarded, PathRewrite, RequestRewrite};
 use crate::http1::{Framing, Limits, Version, scan};
+use crate::metrics::registry::NO_ARM;
 use crate::reason::{BODY_TOO_LARGE, HEAD_TIMEOUT, OVERLOADED, Reason};
 use crate::worker::conns::Fill;
 use crate::worker::tasks::{TaskIndex, wait};
@@ -85,6 +86,8 @@ pub struct Plan {
     pub course: Course,
     /// Its route, if it has one.
     pub route: Option<RouteIndex>,
+    /// Where it is counted.
+    pub arm: u32,
     /// What must be known to read the response.
     pub kind: RequestKind,
     /// Where its body ends.
@@ -181,6 +184,7 @@ fn refusal(worker: &Worker, reason: Reason, memory: &mut Memory) -> Plan {
         current: worker.current(),
         course: Course::Refuse(reason),
         route: None,
+        arm: NO_ARM,
         kind: RequestKind { head: false, upgrade_sent: false, version: Version::Http11 },
         body: Framing::None,
         is_last: false,
@@ -219,6 +223,7 @@ fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Pl
     };
     memory.line.begin(worker, &head, source.address, source.trusted);
     let verdict = lb_core::decide(&current.table, &current.cursors.borrow(), &view, worker.now(), random);
+    let arm = current.layout.place(&verdict);
     let keep_alive = head.keep_alive && !worker.is_draining();
     let (course, route) = match verdict {
         _ if worker.buffers.borrow().is_scarce() => (Course::Refuse(OVERLOADED), None),
@@ -245,6 +250,7 @@ fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Pl
     Plan {
         course,
         route,
+        arm,
         kind: RequestKind {
             head: head.is_head(),
             upgrade_sent: head.upgrade.is_some(),

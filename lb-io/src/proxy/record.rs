@@ -2,12 +2,14 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::parse::usable_request_id;
 use crate::http1::Version;
 use crate::http1::request::RequestHead;
-use crate::reason::Reason;
+use crate::metrics::meter::{End, count_unread};
+use crate::metrics::{Meter, Phases};
+use crate::reason::CLIENT_LEFT;
 use crate::worker::Worker;
 
 /// Bytes of a request target that a line shows; the rest is cut off.
@@ -75,47 +77,48 @@ impl Line {
     }
 }
 
-/// How an exchange ended.
+/// What else is known of an exchange that ended.
 #[derive(Debug, Clone, Copy)]
-pub struct Ending<'a> {
-    /// The status that the client was sent, or the reason's.
-    pub status: u16,
-    /// Why we ended it, if we did.
-    pub reason: Option<Reason>,
-    /// Name of the listener.
-    pub listener: &'a str,
-    /// Bytes received from the client.
-    pub bytes_received: u64,
-    /// Bytes sent to the client.
-    pub bytes_sent: u64,
+struct Ending {
+    /// Which listener's.
+    listener: u32,
+    /// How it ended.
+    end: End,
     /// How often it was tried at a server.
-    pub attempts: u32,
-    /// When its head was complete.
-    pub started: Duration,
+    attempts: u32,
+    /// How long its steps took.
+    phases: Phases,
 }
 
-/// Counts the exchange and writes its line.
-pub fn record(worker: &Worker, line: &Line, ending: &Ending<'_>) {
-    let counters = &worker.counters;
-    counters.count_status(ending.status);
-    counters.bytes_received.add(ending.bytes_received);
-    counters.bytes_sent.add(ending.bytes_sent);
-    if let Some(reason) = ending.reason {
-        counters.count_local_reply(reason.word);
-    }
+/// Counts the exchange, which `meter` has followed, and writes its line.
+pub fn record(worker: &Worker, line: &Line, listener: u32, meter: Meter, attempts: u32, end: End) {
+    let phases = meter.end(&worker.metrics, &end, worker.driver.now());
+    write(worker, line, &Ending { listener, end, attempts, phases });
+}
+
+/// Does the same for a client that left before its request's head was complete.
+pub fn record_unread(worker: &Worker, line: &Line, listener: u32) {
+    let reason = CLIENT_LEFT;
+    let end = End { status: reason.status, reason: Some(reason), bytes_received: 0, bytes_sent: 0 };
+    count_unread(&worker.metrics, listener, &end);
+    write(worker, line, &Ending { listener, end, attempts: 0, phases: Phases::default() });
+}
+
+fn write(worker: &Worker, line: &Line, ending: &Ending) {
     if let Some(log) = worker.log.borrow_mut().as_mut()
         && !log.line(|out| write_line(out, worker, line, ending))
     {
-        counters.log_lines_dropped.add(1);
+        worker.counters().log_lines_dropped.add(1);
     }
 }
 
-fn write_line(out: &mut Vec<u8>, worker: &Worker, line: &Line, ending: &Ending<'_>) {
+fn write_line(out: &mut Vec<u8>, worker: &Worker, line: &Line, ending: &Ending) {
     fn or_dash(text: &str) -> &str {
         if text.is_empty() { "-" } else { text }
     }
     write_time(out);
-    let total_ms = worker.driver.now().saturating_sub(ending.started).as_micros() as f64 / 1000.0;
+    let Ending { listener, end, attempts, phases } = ending;
+    let total_ms = phases.total_us as f64 / 1000.0;
     let _ = match line.source {
         Some(source) => write!(out, " {source}"),
         None => write!(out, " -"),
@@ -123,7 +126,7 @@ fn write_line(out: &mut Vec<u8>, worker: &Worker, line: &Line, ending: &Ending<'
     let _ = write!(
         out,
         " {} {} {} {} \"",
-        ending.listener,
+        worker.current().listener(*listener).name,
         or_dash(&line.route),
         or_dash(line.arm),
         or_dash(&line.server)
@@ -131,12 +134,11 @@ fn write_line(out: &mut Vec<u8>, worker: &Worker, line: &Line, ending: &Ending<'
     out.extend_from_slice(if line.request.is_empty() { b"-" } else { &line.request });
     let _ = writeln!(
         out,
-        "\" {} {} {} {} {total_ms:.1} {} {}",
-        ending.status,
-        ending.reason.map_or("-", |reason| reason.word),
-        ending.bytes_received,
-        ending.bytes_sent,
-        ending.attempts,
+        "\" {} {} {} {} {total_ms:.1} {attempts} {}",
+        end.status,
+        end.reason.map_or("-", |reason| reason.word),
+        end.bytes_received,
+        end.bytes_sent,
         or_dash(&line.request_id),
     );
 }

@@ -28,7 +28,7 @@ pub async fn tunnel(
 ) -> Carried {
     let raw = || Flow::new(Framing::UntilClose, false, u64::MAX);
     let (mut to_server, mut to_client) = (raw(), raw());
-    worker.counters.tunnels.add(1);
+    worker.counters().tunnels.add(1);
     worker.set_deadline(down, worker.now() + idle_timeout);
     loop {
         let before = to_server.bytes + to_client.bytes;
@@ -45,7 +45,7 @@ pub async fn tunnel(
         worker.settle(up);
         wait().await;
     }
-    worker.counters.tunnels.subtract(1);
+    worker.counters().tunnels.subtract(1);
     Carried { up: to_server.bytes, down: to_client.bytes }
 }
 

@@ -28,6 +28,8 @@ use self::timers::Timers;
 use crate::counters::Counters;
 use crate::driver::{ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Socket};
 use crate::log::LogBuffer;
+use crate::metrics::registry::WorkerPlaces;
+use crate::metrics::{Layout, Recorder};
 use crate::proxy::exchange;
 use crate::proxy::pool::Pools;
 
@@ -75,6 +77,8 @@ pub struct Current {
     pub cursors: RefCell<Cursors>,
     /// Pool of idle connections, by server.
     pub pools: Vec<u32>,
+    /// Where it is counted.
+    pub layout: Arc<Layout>,
     /// Place in the snapshot, by listener of ours.
     listeners: Box<[u32]>,
 }
@@ -105,7 +109,7 @@ pub struct Worker {
     pub(crate) buffers: RefCell<BufferPool>,
     pub(crate) tasks: Tasks,
     pub(crate) pools: RefCell<Pools>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) metrics: Recorder,
     pub(crate) log: RefCell<Option<LogBuffer>>,
     pub(crate) randomness: RefCell<Randomness>,
     pub(crate) retry_budget: RefCell<RetryBudget>,
@@ -142,7 +146,7 @@ impl Worker {
         table: Arc<Table>,
         listener_names: &Arc<[Box<str>]>,
         limits: Limits,
-        counters: Arc<Counters>,
+        metrics: Recorder,
         log: Option<LogBuffer>,
         seed: [u8; 16],
     ) -> Rc<Self> {
@@ -150,7 +154,7 @@ impl Worker {
         let mut randomness = Randomness::new(seed);
         let retry_budget = RetryBudget::new(table.snapshot.retry_budget_percent());
         let cursors = Cursors::new(randomness.draw() as u64);
-        let current = Rc::new(current_of(table, listener_names, cursors, &mut pools).0);
+        let current = Rc::new(current_of(table, metrics.layout(), listener_names, cursors, &mut pools).0);
         let now = driver.now();
         Rc::new(Self {
             driver,
@@ -159,7 +163,7 @@ impl Worker {
             buffers: RefCell::new(BufferPool::new(limits.buffer_bytes)),
             tasks: Tasks::default(),
             pools: RefCell::new(pools),
-            counters,
+            metrics,
             log: RefCell::new(log),
             randomness: RefCell::new(randomness),
             retry_budget: RefCell::new(retry_budget),
@@ -202,15 +206,23 @@ impl Worker {
 
     /// Puts a new table in force. Exchanges under way end by the one they began with; idle connections to
     /// servers that are gone are closed.
-    pub fn publish(&self, table: Arc<Table>) {
+    pub fn publish(&self, table: Arc<Table>, places: WorkerPlaces) {
+        self.metrics.adopt(places);
+        let layout = self.metrics.layout();
         let cursors = self.current.borrow().cursors.borrow().clone();
         self.retry_budget.borrow_mut().set_percent(table.snapshot.retry_budget_percent());
-        let (next, orphans) = current_of(table, &self.listener_names, cursors, &mut self.pools.borrow_mut());
+        let (next, orphans) =
+            current_of(table, layout, &self.listener_names, cursors, &mut self.pools.borrow_mut());
         *self.current.borrow_mut() = Rc::new(next);
         for conn in orphans {
             self.slot(conn, |slot| slot.owner = Owner::None);
             self.close_upstream(conn);
         }
+    }
+
+    /// The numbers of the worker as a whole.
+    pub(crate) fn counters(&self) -> &Counters {
+        self.metrics.counters()
     }
 
     /// The table in force.
@@ -273,7 +285,9 @@ impl Worker {
         for (conn, _) in all {
             self.close(conn, true);
         }
-        self.counters.active.set(0);
+        for listener in 0..self.listener_names.len() {
+            self.metrics.listener(listener as u32).active.set(0);
+        }
         *self.log.borrow_mut() = None;
     }
 
@@ -297,8 +311,8 @@ impl Worker {
         self.retry_accepting();
         self.go_on_draining();
         self.hand_on_log();
-        self.counters.buffer_bytes.set(self.buffers.borrow().lent_bytes() as u64);
-        self.counters.upstream_idle.set(self.pools.borrow().idle() as u64);
+        self.counters().buffer_bytes.set(self.buffers.borrow().lent_bytes() as u64);
+        self.counters().upstream_idle.set(self.pools.borrow().idle() as u64);
         Ok(())
     }
 
@@ -355,7 +369,7 @@ impl Worker {
             }
             Event::Accepted { listener, socket } => self.accepted(listener, socket),
             Event::AcceptFailed { listener, .. } => {
-                self.counters.accept_failures.add(1);
+                self.counters().accept_failures.add(1);
                 self.pause_accepting(|known| known.key == listener);
             }
             Event::Woken => self.woken.set(true),
@@ -378,15 +392,15 @@ impl Worker {
     }
 
     fn accepted(&self, listener: ListenerKey, socket: Socket) {
-        self.counters.accepted.add(1);
         // Also of a listener that was closed meanwhile.
         let index = self.listener_by_key.borrow()[listener as usize];
+        self.metrics.listener(index).accepted.add(1);
         if !self.is_full(index) {
             self.admit(index, socket);
         } else if self.held.borrow().len() < self.limits.held {
             self.held.borrow_mut().push_back((index, socket));
         } else {
-            self.counters.turned_away.add(1);
+            self.metrics.listener(index).turned_away.add(1);
         }
         if self.is_full(index) {
             // What is already on its way comes in yet, and is held.
@@ -408,13 +422,13 @@ impl Worker {
             return;
         };
         let Ok(conn) = self.driver.attach(socket) else {
-            self.counters.turned_away.add(1);
+            self.metrics.listener(listener).turned_away.add(1);
             return;
         };
         self.enter(conn, Owner::IdleDownstream, addresses.peer, listener);
         self.downstream.set(self.downstream.get() + 1);
         self.open_by_listener.borrow_mut()[listener as usize] += 1;
-        self.counters.active.add(1);
+        self.metrics.listener(listener).active.add(1);
         let head_timeout = self.current.borrow().listener(listener).timeouts.request_head;
         self.set_deadline(conn, self.now() + head_timeout);
     }
@@ -512,7 +526,7 @@ impl Worker {
         self.close(conn, reset);
         self.downstream.set(self.downstream.get() - 1);
         self.open_by_listener.borrow_mut()[listener as usize] -= 1;
-        self.counters.active.subtract(1);
+        self.metrics.listener(listener).active.subtract(1);
         self.resume_accepting();
     }
 
@@ -525,7 +539,7 @@ impl Worker {
             }
         }
         self.close(conn, false);
-        self.counters.upstream_active.subtract(1);
+        self.counters().upstream_active.subtract(1);
         self.resume_accepting();
     }
 
@@ -569,6 +583,7 @@ impl Worker {
 
 fn current_of(
     table: Arc<Table>,
+    layout: Arc<Layout>,
     listener_names: &[Box<str>],
     mut cursors: Cursors,
     pools: &mut Pools,
@@ -578,5 +593,5 @@ fn current_of(
     // A snapshot without one of our listeners is not published; its first one's rules would do no harm.
     let listeners =
         listener_names.iter().map(|name| table.snapshot.listener_index(name).unwrap_or(0)).collect();
-    (Current { table, cursors: RefCell::new(cursors), pools: places, listeners }, orphans)
+    (Current { table, cursors: RefCell::new(cursors), pools: places, layout, listeners }, orphans)
 }

@@ -9,8 +9,8 @@ use lb_core::spec::{
     Address, BackendSpec, ListenerSpec, Policy, RouteSpec, ServerSpec, SigningKey, StickySpec, TimeoutsSpec,
 };
 use lb_core::{SecretKey, Spec, Table};
-use lb_io::counters::Counters;
 use lb_io::driver::{Driver, Socket};
+use lb_io::metrics::{Metrics, Options};
 use lb_io::sim::{Faults, Network, Random};
 use lb_io::worker::{Limits, Worker};
 
@@ -171,15 +171,16 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
         (0..1 + scene.random.below(3)).map(|i| SocketAddr::from(([10, 0, 0, 1 + i as u8], 80))).collect();
     let front: SocketAddr = "203.0.113.10:80".parse().expect("an address");
     let table = Arc::new(Table::new(snapshot(&mut scene.random, &servers), None));
-    let counters = Arc::new(Counters::default());
     let names: Arc<[Box<str>]> = Arc::from(vec![Box::from("web")]);
     let limits = limits(scene.calm, &mut scene.random);
+    let metrics = Metrics::new(1, &names, Options::default());
+    let recorder = metrics.recorder(0, &metrics.publish(&table.snapshot));
     let worker = Worker::new(
         Box::new(scene.network.driver()),
         Arc::clone(&table),
         &names,
         limits,
-        Arc::clone(&counters),
+        recorder,
         None,
         [seed as u8; 16],
     );
@@ -211,7 +212,8 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
             reload_at = None;
             let snapshot = snapshot(&mut scene.random, &[SocketAddr::from(([10, 0, 0, 1], 80))]);
             table = Arc::new(Table::new(snapshot, Some(&table)));
-            worker.publish(Arc::clone(&table));
+            let published = metrics.publish(&table.snapshot);
+            worker.publish(Arc::clone(&table), published.for_worker(0));
         }
     }
     // Nobody is left: faults end, and so must everything that the engine still holds for the clients.
@@ -230,8 +232,8 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     if !held.attached.is_empty() || held.unattached > 0 {
         wrong.push(format!("still open when everybody has left: {held:?}"));
     }
-    wrong.extend(left_over(&counters, &table));
-    wrong.extend(uncounted(&scene, &counters));
+    wrong.extend(left_over(&metrics, &table));
+    wrong.extend(uncounted(&scene, &metrics));
     worker.stop();
     drop(worker);
     let held = scene.network.held();
@@ -286,10 +288,15 @@ fn snapshot(random: &mut Random, servers: &[SocketAddr]) -> lb_core::Snapshot {
 }
 
 /// What the engine's own numbers say is still in use.
-fn left_over(counters: &Counters, table: &Table) -> Vec<String> {
+fn left_over(metrics: &Metrics, table: &Table) -> Vec<String> {
     let mut wrong = Vec::new();
+    let worker = metrics.workers().next().expect("one worker");
+    let (counters, arms, servers) = (&worker.counters, metrics.arms(), metrics.servers());
     let in_use = [
-        ("client connections", counters.active.get()),
+        ("client connections", worker.of_listeners(|listener| &listener.active)),
+        ("exchanges", worker.of_listeners(|listener| &listener.exchanges)),
+        ("exchanges of arms", arms.iter().map(|(_, arm)| arm.active).sum()),
+        ("attempts at servers", servers.iter().map(|(_, server)| server.active).sum()),
         ("server connections", counters.upstream_active.get()),
         ("idle server connections", counters.upstream_idle.get()),
         ("tunnels", counters.tunnels.get()),
@@ -309,9 +316,11 @@ fn left_over(counters: &Counters, table: &Table) -> Vec<String> {
 }
 
 /// Every exchange is counted once: each answer that a client got, and none that nobody asked for.
-fn uncounted(scene: &Scene, counters: &Counters) -> Vec<String> {
+fn uncounted(scene: &Scene, metrics: &Metrics) -> Vec<String> {
     let ledger = scene.ledger.open();
-    let counted: u64 = counters.statuses().iter().map(|(_, count)| count).sum();
+    let counters = metrics.workers().next().expect("one worker");
+    let statuses = counters.statuses();
+    let counted: u64 = statuses.values().sum();
     let answered = ledger
         .records
         .values()
@@ -320,14 +329,17 @@ fn uncounted(scene: &Scene, counters: &Counters) -> Vec<String> {
     // Without memory to read into, what comes on an idle connection is taken for a request though it may be
     // the client's end.
     let replies = counters.local_replies();
-    let overloaded: u64 =
-        replies.iter().filter(|(word, _)| *word == "overloaded").map(|(_, count)| count).sum();
+    let overloaded = replies.get("overloaded").copied().unwrap_or(0);
     let sent = ledger.records.len() as u64;
     if counted < answered as u64 || counted > sent + overloaded {
-        let statuses = counters.statuses();
         return vec![format!(
             "{counted} exchanges counted ({statuses:?}, {replies:?}); {sent} requests sent, {answered} answered"
         )];
+    }
+    // The arms' numbers are the listeners'.
+    let by_arm: u64 = metrics.arms().iter().map(|(_, arm)| arm.requests.values().sum::<u64>()).sum();
+    if by_arm != counted {
+        return vec![format!("{counted} exchanges counted for listeners and {by_arm} for arms")];
     }
     Vec::new()
 }

@@ -1,0 +1,141 @@
+//! What the engine has counted, in the words of the control side.
+
+use std::sync::Arc;
+
+use lb_control::metrics::budget;
+use lb_control::{
+    ArmReading, AttemptNumbers, BackendReading, ExchangeNumbers, ListenerReading, Reading, ServerReading,
+    WorkerReading,
+};
+use lb_io::metrics::Metrics;
+use lb_io::metrics::read::{ArmTotals, ServerTotals};
+use lb_io::metrics::registry::{WorkerSeries, sum};
+use lb_io::metrics::series::ListenerSeries;
+use lb_io::metrics::{reasons, statuses};
+
+// What the control side counts on when it says how many series there can be.
+const _: () = assert!(statuses::STATUSES_MAX as u64 <= budget::STATUSES_MAX);
+const _: () = assert!(reasons::REASONS_MAX as u64 <= budget::REASONS_MAX);
+const _: () = assert!((reasons::ALL_REASONS_MAX as u64) < budget::ALL_REASONS_MAX);
+
+/// The workers and the listeners.
+pub(crate) fn process(driver: &str, metrics: &Metrics) -> Reading {
+    let names = metrics.listener_names().iter().enumerate();
+    Reading {
+        driver: driver.to_owned(),
+        workers: metrics.workers().map(worker).collect(),
+        listeners: names.map(|(place, name)| listener(metrics, place, name)).collect(),
+    }
+}
+
+fn worker(worker: &WorkerSeries) -> WorkerReading {
+    let counters = &worker.counters;
+    WorkerReading {
+        accepted: worker.of_listeners(|it| &it.accepted),
+        active: worker.of_listeners(|it| &it.active),
+        turned_away: worker.of_listeners(|it| &it.turned_away),
+        accept_failures: counters.accept_failures.get(),
+        bytes_received: worker.of_listeners(|it| &it.bytes_received),
+        bytes_sent: worker.of_listeners(|it| &it.bytes_sent),
+        requests: worker.statuses().into_iter().collect(),
+        local_replies: worker.local_replies().into_iter().collect(),
+        attempts: counters.attempts.get(),
+        retries: counters.retries.get(),
+        fallbacks: counters.fallbacks.get(),
+        upstream_connects: counters.upstream_connects.get(),
+        upstream_connect_failures: counters.upstream_connect_failures.get(),
+        upstream_reuses: counters.upstream_reuses.get(),
+        upstream_active: counters.upstream_active.get(),
+        upstream_idle: counters.upstream_idle.get(),
+        tunnels_active: counters.tunnels.get(),
+        log_lines_dropped: counters.log_lines_dropped.get(),
+        buffer_bytes: counters.buffer_bytes.get(),
+    }
+}
+
+fn listener(metrics: &Metrics, place: usize, name: &str) -> ListenerReading {
+    let series = || metrics.workers().map(|worker| &worker.listeners[place]);
+    let total = |number: fn(&ListenerSeries) -> u64| series().map(number).sum();
+    ListenerReading {
+        name: name.into(),
+        accepted: total(|it| it.accepted.get()),
+        active: total(|it| it.active.get()),
+        turned_away: total(|it| it.turned_away.get()),
+        exchanges_active: total(|it| it.exchanges.get()),
+        requests: sum(series().flat_map(|it| it.statuses.seen())).into_iter().collect(),
+        local_replies: sum(series().flat_map(|it| it.reasons.seen())).into_iter().collect(),
+        bytes_received: total(|it| it.bytes_received.get()),
+        bytes_sent: total(|it| it.bytes_sent.get()),
+    }
+}
+
+/// The routes' arms.
+pub(crate) fn arms(metrics: &Metrics) -> Vec<ArmReading> {
+    let arms = metrics.arms().into_iter();
+    arms.map(|(key, totals)| ArmReading {
+        route: key.route,
+        arm: key.arm,
+        backend: key.backend,
+        exchanges: exchanges(totals),
+    })
+    .collect()
+}
+
+/// The servers.
+pub(crate) fn servers(metrics: &Metrics) -> Vec<ServerReading> {
+    let servers = metrics.servers().into_iter();
+    servers
+        .map(|(key, totals)| ServerReading {
+            backend: key.backend,
+            name: key.name,
+            address: key.address,
+            attempts: attempts(totals),
+        })
+        .collect()
+}
+
+/// The backends.
+pub(crate) fn backends(metrics: &Metrics) -> Vec<BackendReading> {
+    let backends = metrics.backends().into_iter();
+    backends
+        .map(|(name, totals)| BackendReading {
+            name: Arc::clone(&name),
+            exchanges: exchanges(totals.arms),
+            attempts: attempts(totals.servers),
+        })
+        .collect()
+}
+
+fn exchanges(totals: ArmTotals) -> ExchangeNumbers {
+    ExchangeNumbers {
+        active: totals.active,
+        requests: totals.requests.into_iter().collect(),
+        local_replies: totals.local_replies.into_iter().collect(),
+        bytes_received: totals.bytes_received,
+        bytes_sent: totals.bytes_sent,
+        attempts: totals.attempts,
+        retries: totals.retries,
+        fallbacks: totals.fallbacks,
+        exchange: totals.exchange,
+        connect: totals.connect,
+        wait: totals.wait,
+        transfer: totals.transfer,
+    }
+}
+
+fn attempts(totals: ServerTotals) -> AttemptNumbers {
+    AttemptNumbers {
+        active: totals.active,
+        responses: totals.responses.into_iter().collect(),
+        bytes_sent: totals.bytes_sent,
+        bytes_received: totals.bytes_received,
+        connects: totals.connects,
+        connect_us: totals.connect_us,
+        reuses: totals.reuses,
+        retries: totals.retries,
+        begun: totals.begun,
+        connect_failures: totals.connect_failures,
+        failures: totals.failures,
+        attempt: totals.attempt,
+    }
+}
