@@ -152,6 +152,8 @@ struct Load {
     in_flight: AtomicU32,
     /// By hundreds of the status; the first is for statuses that are none.
     responded: [AtomicU64; 6],
+    /// In nanoseconds, of all that are in `responded`.
+    latency_ns: AtomicU64,
     connect_failed: AtomicU64,
     failed: AtomicU64,
     abandoned: AtomicU64,
@@ -185,6 +187,8 @@ pub struct ServerCounters {
     pub in_flight: u32,
     /// Responses by hundreds of their status, 1xx at index 1; index 0 counts statuses outside 100 to 599.
     pub responded: [u64; 6],
+    /// Sum of the times from taking to the response's head, of all that responded.
+    pub latency: Duration,
     /// Attempts that ended with [`Outcome::ConnectFailed`].
     pub connect_failed: u64,
     /// Attempts that ended with [`Outcome::Failed`].
@@ -312,6 +316,7 @@ impl ServerLive {
         ServerCounters {
             in_flight: load.in_flight.load(Relaxed),
             responded: std::array::from_fn(|class| load.responded[class].load(Relaxed)),
+            latency: Duration::from_nanos(load.latency_ns.load(Relaxed)),
             connect_failed: load.connect_failed.load(Relaxed),
             failed: load.failed.load(Relaxed),
             abandoned: load.abandoned.load(Relaxed),
@@ -349,7 +354,8 @@ impl ServerLive {
         self.load.in_flight.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn end(&self, outcome: Outcome, now: Now) {
+    /// `latency_ns` is the time to the response's head, if there was one.
+    pub(crate) fn end(&self, outcome: Outcome, latency_ns: u64, now: Now) {
         self.load.in_flight.fetch_sub(1, Relaxed);
         let counter = match outcome {
             Outcome::ConnectFailed => {
@@ -358,6 +364,7 @@ impl ServerLive {
             }
             Outcome::Responded { status } => {
                 self.readmit(now);
+                self.load.latency_ns.fetch_add(latency_ns, Relaxed);
                 let class = if (100..600).contains(&status) { status / 100 } else { 0 };
                 &self.load.responded[usize::from(class)]
             }

@@ -1,6 +1,6 @@
 //! One attempt at one server, from take to finish.
 
-use crate::live::{Outcome, ServerLive};
+use crate::live::{Now, Outcome, ServerLive};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,23 +8,45 @@ use std::time::Duration;
 /// One attempt at one server. It counts as in flight from [`Decision::take`](crate::Decision::take) until it is
 /// finished, which happens exactly once: with an outcome, or, if it is dropped, with [`Outcome::Abandoned`].
 /// It keeps the server's live state and names, not the table.
+///
+/// All times are of the clock that `decide` is given.
 #[derive(Debug)]
 #[must_use = "a dropped permit counts as an abandoned attempt"]
 pub struct Permit {
     live: Arc<ServerLive>,
-    finished: bool,
+    /// When the attempt began; once it is answered, how long that took.
+    time_ns: u64,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Begun,
+    Answered,
+    Finished,
 }
 
 impl Permit {
-    pub(crate) fn begin(live: Arc<ServerLive>) -> Permit {
+    pub(crate) fn begin(live: Arc<ServerLive>, now: Now) -> Permit {
         live.begin();
-        Permit { live, finished: false }
+        Permit { live, time_ns: now.0, phase: Phase::Begun }
     }
 
-    /// Ends the attempt. `now` is the time of the clock that `decide` is given.
+    /// Notes when the response's head was there: the server's latency is the time from taking to this, and does not
+    /// depend on how fast the client takes the body. Only the first call counts. Without any, the latency of an attempt
+    /// that ends with [`Outcome::Responded`] is the time to its end.
+    pub fn answered(&mut self, at: Duration) {
+        if self.phase == Phase::Begun {
+            self.phase = Phase::Answered;
+            self.time_ns = Now::from(at).0.saturating_sub(self.time_ns);
+        }
+    }
+
+    /// Ends the attempt.
     pub fn finish(mut self, outcome: Outcome, now: Duration) {
-        self.finished = true;
-        self.live.end(outcome, now.into());
+        self.answered(now);
+        self.phase = Phase::Finished;
+        self.live.end(outcome, self.time_ns, now.into());
     }
 
     /// The server's live state, to keep beyond the attempt.
@@ -43,9 +65,9 @@ impl Deref for Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if !self.finished {
-            // Abandoning teaches nothing about the server, so the time does not matter.
-            self.live.end(Outcome::Abandoned, Duration::ZERO.into());
+        if self.phase != Phase::Finished {
+            // Abandoning teaches nothing about the server, so the times do not matter.
+            self.live.end(Outcome::Abandoned, 0, Duration::ZERO.into());
         }
     }
 }

@@ -87,13 +87,11 @@ impl Decision {
     /// # Panics
     /// May panic if `table` is not the table that the decision was made with.
     pub fn take(&self, table: &Table, cursors: &mut Cursors, now: Duration) -> Permit {
-        // Policies that count with time take it from here; none does yet.
-        let _ = now;
         debug_assert_eq!(self.stamp, stamp(table), "a decision belongs to its table");
         if let Some(position) = self.picked.cursor {
             cursors.set_position(table.snapshot.server(self.picked.server).backend, position);
         }
-        Permit::begin(table.server_live(self.picked.server).clone())
+        Permit::begin(table.server_live(self.picked.server).clone(), now.into())
     }
 
     /// Where to try next, `tried` being the servers that this exchange has tried: another server of the same arm,

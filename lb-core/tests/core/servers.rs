@@ -4,6 +4,7 @@ use crate::support::*;
 use lb_core::spec::*;
 use lb_core::{Health, Outcome, ServerCounters, Table, Why, compile};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn spec_of(servers: Vec<ServerSpec>) -> Spec {
     let backends = vec![backend("app", Policy::RoundRobin, servers)];
@@ -71,6 +72,7 @@ fn every_permit_ends_once() {
     let expected = ServerCounters {
         in_flight: 0,
         responded: [1, 1, 1, 0, 0, 1],
+        latency: Duration::ZERO,
         connect_failed: 1,
         failed: 1,
         abandoned: 1,
@@ -108,4 +110,22 @@ fn states_are_told_as_they_were_set() {
             assert_eq!((a.admin(), a.health()), (admin, health));
         }
     }
+}
+
+#[test]
+fn latency_is_the_time_to_the_response_head() {
+    let table = table(&spec_of(vec![server("a", 1)]));
+    let mut client = Client::new(0);
+    let (start, ms) = (client.now, Duration::from_millis);
+    let mut attempt = |answered: &[u64], outcome, ended: u64| {
+        let mut permit = client.request(&table).1;
+        answered.iter().for_each(|at| permit.answered(start + ms(*at)));
+        permit.finish(outcome, start + ms(ended));
+        live(&table, "a").counters().latency
+    };
+    assert_eq!(attempt(&[5, 90], Outcome::Responded { status: 200 }, 100), ms(5), "the first answer counts");
+    assert_eq!(attempt(&[], Outcome::Responded { status: 500 }, 7), ms(12), "without one the end does");
+    assert_eq!(attempt(&[5], Outcome::Failed, 7), ms(12), "what came to no end has none");
+    assert_eq!(attempt(&[5], Outcome::Abandoned, 7), ms(12));
+    assert_eq!(attempt(&[], Outcome::ConnectFailed, 7), ms(12));
 }
