@@ -1,7 +1,7 @@
 //! What deciding says, and why.
 
 use super::Decision;
-use crate::snapshot::RouteIndex;
+use crate::snapshot::{ArmIndex, RouteIndex};
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,8 @@ pub struct Refusal {
     pub reason: RefusalReason,
     /// The route that was found, if one was.
     pub route: Option<RouteIndex>,
+    /// The arm that the session belongs to, if it came to that.
+    pub arm: Option<ArmIndex>,
 }
 
 /// Reasons to refuse a request.

@@ -164,6 +164,7 @@ fn fallback_can_be_refused() {
             Verdict::Refuse(refusal) => {
                 assert_eq!((refusal.reason, refusal.status()), (RefusalReason::ArmDown, 503));
                 assert_eq!(refusal.route.map(|route| &*table.snapshot.route(route).name), Some("shop"));
+                assert_eq!(refusal.arm, Some(ArmIndex(1)), "whose failure it is");
             }
             other => panic!("{other:?}"),
         }

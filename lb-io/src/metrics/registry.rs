@@ -6,7 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use lb_core::defaults::ARMS_MAX;
-use lb_core::{ArmIndex, RouteIndex, ServerIndex, Snapshot, Verdict};
+use lb_core::{ArmIndex, Refusal, RouteIndex, ServerIndex, Snapshot, Verdict};
 
 use super::read::{ArmKey, ArmTotals, BackendTotals, ServerKey, ServerTotals};
 use super::recorder::Recorder;
@@ -55,6 +55,7 @@ impl Layout {
         match verdict {
             Verdict::Forward(decision) => self.arm(decision.route(), decision.arm()),
             Verdict::Answer(route) => self.arm(*route, ArmIndex::STABLE),
+            Verdict::Refuse(Refusal { route: Some(route), arm: Some(arm), .. }) => self.arm(*route, *arm),
             Verdict::Refuse(_) => NO_ARM,
         }
     }
