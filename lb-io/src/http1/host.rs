@@ -51,18 +51,26 @@ fn host_is_valid(host: &[u8]) -> bool {
         }
         _ => {
             // Dots stand between labels, and one may stand at the end.
-            let mut after_dot = true;
-            host.iter().all(|byte| match byte {
-                b'.' => !std::mem::replace(&mut after_dot, true),
-                b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
-                    after_dot = false;
-                    true
-                }
-                _ => false,
+            let mut before = b'.';
+            host.iter().all(|&byte| {
+                let valid = NAME_BYTES[usize::from(byte)] && (byte != b'.' || before != b'.');
+                before = byte;
+                valid
             })
         }
     }
 }
+
+/// Bytes of a registered name: dots, and unreserved ones.
+static NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'.' | b'-' | b'_' | b'~');
+        byte += 1;
+    }
+    table
+};
 
 fn port_is_valid(port: &[u8]) -> bool {
     port.is_empty() || number(port, 0).is_some()

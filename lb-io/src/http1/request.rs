@@ -37,6 +37,8 @@ pub struct RequestHead<'h> {
     pub fields: &'h [Header<'h>],
     pub(super) classes: &'h [Class],
     pub(super) trailers_accepted: bool,
+    /// All of it.
+    pub(super) bytes: &'h [u8],
 }
 
 impl<'h> RequestHead<'h> {
@@ -268,6 +270,7 @@ pub fn parse<'h, 'b: 'h>(
         fields: headers,
         classes,
         trailers_accepted: gathered.trailers_accepted,
+        bytes: head,
     })
 }
 

@@ -41,6 +41,10 @@ pub struct ResponseHead<'h> {
     pub(super) classes: &'h [Class],
     /// What the fields say, which for HEAD and 304 is not the framing of this response.
     pub(super) declared: Framing,
+    /// All of it.
+    pub(super) bytes: &'h [u8],
+    /// Values may be folded over lines.
+    pub(super) may_be_folded: bool,
 }
 
 impl<'h> ResponseHead<'h> {
@@ -219,6 +223,8 @@ pub fn parse<'h, 'b: 'h>(
         fields: headers,
         classes,
         declared,
+        bytes: head,
+        may_be_folded: accept_legacy,
     })
 }
 

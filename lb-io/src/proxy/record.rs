@@ -49,7 +49,7 @@ impl Line {
         let received = if trusted { head.field("x-request-id").and_then(usable_request_id) } else { None };
         match received {
             Some(id) => self.request_id.push_str(id),
-            None => write_hex(&mut self.request_id, worker.randomness.borrow_mut().draw()),
+            None => write_hex(&mut self.request_id, worker.randomness.borrow_mut().request_id()),
         }
         if worker.log.borrow().is_some() {
             escape(&mut self.request, &head.method[..head.method.len().min(METHOD_BYTES)]);
@@ -174,12 +174,15 @@ fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-fn write_hex(out: &mut String, mut number: u128) {
-    for _ in 0..32 {
-        number = number.rotate_left(4);
-        out.push(char::from(b"0123456789abcdef"[(number & 15) as usize]));
+fn write_hex(out: &mut String, number: u128) {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
+    out.push_str(std::str::from_utf8(&digits).expect("digits are ASCII"));
 }
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {

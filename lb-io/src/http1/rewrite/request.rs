@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-use super::{Text, is_overruled, write_field, write_framing, write_number, write_set};
+use super::{Passing, Text, is_overruled, write_field, write_framing, write_number, write_set};
 use crate::http1::Framing;
 use crate::http1::fields::{self, Class};
 use crate::http1::request::RequestHead;
@@ -56,6 +56,7 @@ pub fn request<S: Text>(out: &mut Vec<u8>, head: &RequestHead<'_>, rewrite: &Req
     // RFC 9110 section 7.2: Host SHOULD be the first field, and is sent with an empty value if there is no
     // authority (a request by HTTP/1.0).
     write_field(out, b"host", rewrite.host.or(head.host).unwrap_or_default());
+    let mut passing = Passing::of(head.bytes);
     for (field, class) in head.fields.iter().zip(head.classes) {
         let passes = match class {
             Class::EndToEnd | Class::CacheControl => true,
@@ -80,12 +81,17 @@ pub fn request<S: Text>(out: &mut Vec<u8>, head: &RequestHead<'_>, rewrite: &Req
         }
         match class {
             Class::Cookie if !rewrite.strip_cookies.is_empty() => {
+                passing.flush(out);
                 write_cookies(out, field.name, field.value, rewrite.strip_cookies);
             }
-            Class::MaxForwards => write_max_forwards(out, head, field),
-            _ => write_field(out, field.name.as_bytes(), field.value),
+            Class::MaxForwards => {
+                passing.flush(out);
+                write_max_forwards(out, head, field);
+            }
+            _ => passing.field(out, field),
         }
     }
+    passing.flush(out);
     write_connection(out, head, rewrite.upgrade);
     write_framing(out, head.body);
     write_forwarded(out, head, rewrite);

@@ -1,6 +1,6 @@
 //! A response's head for the client.
 
-use super::{Text, is_overruled, write_field, write_framing, write_number, write_set};
+use super::{Passing, Text, is_overruled, write_field, write_framing, write_number, write_set};
 use crate::http1::fields::{self, Class};
 use crate::http1::response::ResponseHead;
 use crate::http1::{Framing, Version};
@@ -36,6 +36,7 @@ pub fn response<S: Text>(out: &mut Vec<u8>, head: &ResponseHead<'_>, rewrite: &R
     let framing = wire_framing(head, rewrite);
     let keep_alive = rewrite.keep_alive && framing != Framing::UntilClose;
     let mut cached = false;
+    let mut passing = Passing::of(head.bytes);
     for (field, class) in head.fields.iter().zip(head.classes) {
         let passes = match class {
             Class::Dropped
@@ -53,12 +54,18 @@ pub fn response<S: Text>(out: &mut Vec<u8>, head: &ResponseHead<'_>, rewrite: &R
         }
         match class {
             Class::CacheControl if rewrite.private => {
+                passing.flush(out);
                 write_private(out, field, cached);
                 cached = true;
             }
-            _ => write_unfolded(out, field.name, field.value),
+            _ if head.may_be_folded && memchr::memchr(b'\n', field.value).is_some() => {
+                passing.flush(out);
+                write_unfolded(out, field.name, field.value);
+            }
+            _ => passing.field(out, field),
         }
     }
+    passing.flush(out);
     if rewrite.private && !cached {
         out.extend_from_slice(b"cache-control: private\r\n");
     }
