@@ -291,6 +291,8 @@ fn bind(config: &EngineConfig) -> Result<(Vec<LocalAddress>, Vec<Vec<ListenerSoc
             let mut address = wanted;
             for worker in &mut sockets {
                 let socket = sys::socket::listening(address, config.workers > 1).map_err(failed)?;
+                // In HTTP the client speaks first.
+                sys::socket::defer_accept(&socket).map_err(failed)?;
                 if address.port() == 0 {
                     address = local_address(&socket).map_err(failed)?;
                 }

@@ -13,9 +13,9 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use super::kernel::{self, Kernel, STARVED_RETRY};
+use super::kernel::{self, Kernel, Next, STARVED_RETRY};
 use super::table::{self, MAX_CONNECTIONS};
-use super::{Addresses, ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Pipe, Received, Socket, Waker};
+use super::{ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Pipe, Received, Socket, Waker};
 use crate::sys;
 
 /// Events taken from the kernel at once. Each may become a `Readable` and a `Writable`, and what then still
@@ -74,22 +74,21 @@ impl EpollDriver {
         })
     }
 
-    fn register(&self, descriptor: OwnedFd, flags: u8) -> io::Result<ConnKey> {
-        let conn = self.kernel.table.borrow_mut().insert(descriptor, flags)?;
-        let outcome = {
-            let table = self.kernel.table.borrow();
-            let (_, descriptor) = table.get(conn).ok_or(ErrorKind::NotConnected)?;
-            self.poll.borrow().registry().register(
-                &mut SourceFd(&descriptor.as_raw_fd()),
-                token_of(conn),
-                Interest::READABLE | Interest::WRITABLE,
-            )
-        };
-        if let Err(error) = outcome {
-            self.close(conn, false);
-            return Err(error);
+    fn register(&self, conn: ConnKey) -> io::Result<()> {
+        let table = self.kernel.table.borrow();
+        let (_, descriptor) = table.get(conn).ok_or(ErrorKind::NotConnected)?;
+        self.poll.borrow().registry().register(
+            &mut SourceFd(&descriptor.as_raw_fd()),
+            token_of(conn),
+            Interest::READABLE | Interest::WRITABLE,
+        )
+    }
+
+    /// What is watched is watched for room, too.
+    fn watch_writable(&self, conn: ConnKey, next: Next) {
+        if next == Next::WatchWritable {
+            self.watch(conn);
         }
-        Ok(conn)
     }
 
     fn accept_ready(&self, events: &mut Vec<Event>) {
@@ -104,8 +103,8 @@ impl EpollDriver {
             let key = key as ListenerKey;
             while listener.ready && events.len() < MAX_EVENTS {
                 match sys::socket::accept(descriptor.as_fd()) {
-                    Ok(socket) => {
-                        events.push(Event::Accepted { listener: key, socket: Socket::Kernel(socket) });
+                    Ok((socket, peer)) => {
+                        events.push(Event::Accepted { listener: key, socket: Socket::Kernel(socket), peer });
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => listener.ready = false,
                     Err(error) if kernel::is_of_one_connection(&error) => {}
@@ -167,15 +166,24 @@ impl Driver for EpollDriver {
 
     fn attach(&self, socket: Socket) -> io::Result<ConnKey> {
         let descriptor = Kernel::descriptor_of(socket)?;
-        self.register(descriptor, 0)
+        self.kernel.insert_fresh(descriptor)
     }
 
-    fn addresses(&self, socket: &Socket) -> io::Result<Addresses> {
-        Kernel::addresses(socket)
+    fn watch(&self, conn: ConnKey) {
+        if self.kernel.begins_to_watch(conn) && self.register(conn).is_err() {
+            // No memory, or as many watched as a user may have: nobody would ever hear of it.
+            self.kernel.break_off(conn);
+        }
     }
 
     fn connect(&self, address: SocketAddr) -> io::Result<ConnKey> {
-        self.register(sys::socket::connecting(address)?, table::WANTS_WRITABLE)
+        let descriptor = sys::socket::connecting(address)?;
+        let conn = self.kernel.table.borrow_mut().insert(descriptor, table::WANTS_WRITABLE)?;
+        if let Err(error) = self.register(conn) {
+            self.close(conn, false);
+            return Err(error);
+        }
+        Ok(conn)
     }
 
     fn connect_result(&self, conn: ConnKey) -> io::Result<()> {
@@ -183,11 +191,23 @@ impl Driver for EpollDriver {
     }
 
     fn recv(&self, conn: ConnKey, into: &mut [u8]) -> io::Result<Received> {
-        self.kernel.recv(conn, into)
+        let received = self.kernel.recv(conn, into);
+        if let Ok(Received::Drained(0)) = received {
+            self.watch(conn);
+        }
+        received
     }
 
     fn send(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.kernel.send(conn, bufs).map(|(accepted, _)| accepted)
+        let (accepted, next) = self.kernel.send(conn, bufs)?;
+        self.watch_writable(conn, next);
+        Ok(accepted)
+    }
+
+    fn send_soon(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let (accepted, next) = self.kernel.send_soon(conn, bufs)?;
+        self.watch_writable(conn, next);
+        Ok(accepted)
     }
 
     fn splice_in(&self, from: ConnKey, pipe: &Pipe, limit: usize) -> io::Result<Received> {
@@ -195,7 +215,9 @@ impl Driver for EpollDriver {
     }
 
     fn splice_out(&self, pipe: &Pipe, to: ConnKey, limit: usize, more: bool) -> io::Result<usize> {
-        self.kernel.splice_out(pipe, to, limit, more).map(|(moved, _)| moved)
+        let (moved, next) = self.kernel.splice_out(pipe, to, limit, more)?;
+        self.watch_writable(to, next);
+        Ok(moved)
     }
 
     fn shutdown(&self, conn: ConnKey) {
@@ -203,21 +225,27 @@ impl Driver for EpollDriver {
     }
 
     fn close(&self, conn: ConnKey, reset: bool) {
-        if let Some((descriptor, _)) = self.kernel.table.borrow_mut().remove(conn) {
+        if let Some((descriptor, _)) = self.kernel.remove(conn) {
             // Closing the only descriptor takes it out of epoll too.
             kernel::close(descriptor, reset);
         }
     }
 
     fn turn(&self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        self.kernel.send_gathered();
         let starved = self.kernel.has_starved();
-        let timeout = if self.accept_waiting.get() {
+        let timeout = if self.accept_waiting.get() || self.kernel.has_late() {
             Some(Duration::ZERO)
         } else if starved {
             Some(timeout.map_or(STARVED_RETRY, |timeout| timeout.min(STARVED_RETRY)))
         } else {
             timeout
         };
+        let timeout = match self.kernel.take_fresh(|conn| self.watch(conn)) {
+            Some(left) => Some(timeout.map_or(left, |timeout| timeout.min(left))),
+            None => timeout,
+        };
+        self.kernel.take_late(events, |conn| self.watch(conn));
         let mut ready = self.ready.borrow_mut();
         match self.poll.borrow_mut().poll(&mut ready, timeout) {
             Ok(()) => {}

@@ -1,24 +1,42 @@
 //! What the two kernel drivers do alike: system calls on a connection, and what their outcomes mean.
+//!
+//! Bytes move by rustix, which makes the system call itself: libc's recv(2) and send(2) are cancellation points
+//! and cost 3 % of a request in a process of several threads.
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::SockRef;
 
+use super::outbox::{GATHERED_BYTES, LATE_EVENTS, Outbox};
 use super::table::{self, Table};
-use super::{Addresses, ConnKey, Pipe, Received, Socket};
+use super::{ConnKey, Event, Pipe, Received, Socket};
 use crate::sys;
 
 /// How soon a send that the kernel had no memory for is tried again. No event of the kernel's tells.
 pub(super) const STARVED_RETRY: Duration = Duration::from_millis(5);
+
+/// How long an accepted connection with a request under way is not watched: only its client's leaving is noticed so
+/// much later.
+pub(super) const WATCH_DELAY: Duration = Duration::from_millis(5);
 
 /// The connections and clock of a kernel driver.
 pub(super) struct Kernel {
     pub table: RefCell<Table>,
     /// Connections whose send failed for want of memory, to be told `Writable` after [`STARVED_RETRY`].
     starved: RefCell<Vec<ConnKey>>,
+    outbox: RefCell<Outbox>,
+    /// What came of gathered messages, to be told with the next turn.
+    late: RefCell<Vec<Event>>,
+    /// Connections for whose room the driver has yet to look.
+    roomless: RefCell<Vec<ConnKey>>,
+    /// Connections that are not watched, with the time at which they came, in order; some are closed.
+    fresh: RefCell<VecDeque<(ConnKey, Duration)>>,
 }
 
 /// What a send or connect leaves for the driver to do.
@@ -32,7 +50,14 @@ pub(super) enum Next {
 
 impl Kernel {
     pub fn new() -> Kernel {
-        Kernel { table: RefCell::default(), starved: RefCell::default() }
+        Kernel {
+            table: RefCell::default(),
+            starved: RefCell::default(),
+            outbox: RefCell::default(),
+            late: RefCell::default(),
+            roomless: RefCell::default(),
+            fresh: RefCell::default(),
+        }
     }
 
     pub fn now(&self) -> Duration {
@@ -44,16 +69,6 @@ impl Kernel {
             Socket::Kernel(descriptor) => Ok(descriptor),
             Socket::Simulated(_) => Err(ErrorKind::Unsupported.into()),
         }
-    }
-
-    pub fn addresses(socket: &Socket) -> io::Result<Addresses> {
-        let Socket::Kernel(descriptor) = socket else {
-            return Err(ErrorKind::Unsupported.into());
-        };
-        let socket = SockRef::from(descriptor);
-        let peer = socket.peer_addr()?.as_socket().ok_or(ErrorKind::Unsupported)?;
-        let local = socket.local_addr()?.as_socket().ok_or(ErrorKind::Unsupported)?;
-        Ok(Addresses { peer, local })
     }
 
     pub fn connect_result(&self, conn: ConnKey) -> io::Result<()> {
@@ -71,35 +86,136 @@ impl Kernel {
         debug_assert!(!into.is_empty(), "an empty receive cannot be told from the peer's end");
         let table = self.table.borrow();
         let (slot, descriptor) = table.get(conn).ok_or(ErrorKind::NotConnected)?;
-        let socket = SockRef::from(descriptor);
+        let whole = into.len();
         loop {
-            return match (&*socket).read(into) {
-                Ok(0) => Ok(Received::End),
-                Ok(n) if n == into.len() || slot.flags & table::HANGUP != 0 => Ok(Received::Bytes(n)),
+            return match rustix::net::recv(descriptor, &mut *into, RecvFlags::empty()) {
+                // The reset was told to a send, and only the end is left to tell.
+                Ok((0, _)) if slot.flags & table::BROKEN != 0 => Err(ErrorKind::ConnectionReset.into()),
+                Ok((0, _)) => Ok(Received::End),
+                Ok((n, _)) if n == whole || slot.flags & table::HANGUP != 0 => Ok(Received::Bytes(n)),
                 // Reading on to EAGAIN costs a call per request and tells nothing new: what comes later
                 // raises a new event.
-                Ok(n) => Ok(Received::Drained(n)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Received::Drained(0)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
+                Ok((n, _)) => Ok(Received::Drained(n)),
+                Err(Errno::WOULDBLOCK) => Ok(Received::Drained(0)),
+                Err(Errno::INTR) => continue,
+                Err(error) => Err(error.into()),
             };
         }
     }
 
+    /// Takes a short message in, to be sent with others; a longer one goes out at once.
+    pub fn send_soon(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<(usize, Next)> {
+        let whole: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if whole > GATHERED_BYTES {
+            return self.send(conn, bufs);
+        }
+        {
+            let mut table = self.table.borrow_mut();
+            let flags = table.flags(conn).ok_or(ErrorKind::NotConnected)?;
+            if *flags & (table::BROKEN | table::LEFT) != 0 || self.late.borrow().len() >= LATE_EVENTS {
+                drop(table);
+                return self.send(conn, bufs);
+            }
+            *flags |= table::GATHERED;
+        }
+        let is_full = {
+            let mut outbox = self.outbox.borrow_mut();
+            outbox.add(conn, bufs.iter().map(|buf| &**buf));
+            outbox.is_full()
+        };
+        if is_full {
+            self.send_gathered();
+        }
+        Ok((whole, Next::Nothing))
+    }
+
+    /// Sends what was gathered.
+    pub fn send_gathered(&self) {
+        if self.outbox.borrow().is_empty() {
+            return;
+        }
+        let (mut outbox, mut late) = (self.outbox.borrow_mut(), self.late.borrow_mut());
+        outbox.drain(|conn, bytes| {
+            let Some(flags) = self.table.borrow_mut().flags(conn).map(|flags| {
+                *flags &= !table::GATHERED;
+                *flags
+            }) else {
+                return;
+            };
+            // What comes behind bytes that are left is left, too.
+            let is_behind = flags & table::LEFT != 0;
+            let outcome = match is_behind {
+                true => Ok((0, Next::Nothing)),
+                false => self.send_slices(conn, &[IoSlice::new(bytes)]),
+            };
+            match outcome {
+                Ok((sent, _)) if sent == bytes.len() => {}
+                Ok((sent, next)) => {
+                    if let Some(flags) = self.table.borrow_mut().flags(conn) {
+                        *flags |= table::LEFT;
+                    }
+                    late.push(Event::Unsent { conn, bytes: bytes[sent..].to_vec() });
+                    if next == Next::WatchWritable {
+                        self.roomless.borrow_mut().push(conn);
+                    }
+                }
+                Err(_) => late.push(Event::Readable { conn, hangup: true }),
+            }
+        });
+    }
+
+    /// Sends what was gathered, if some of it is of this connection: nothing may overtake it.
+    fn send_gathered_of(&self, conn: ConnKey) {
+        let gathered = self.table.borrow_mut().flags(conn).is_some_and(|flags| *flags & table::GATHERED != 0);
+        if gathered {
+            self.send_gathered();
+        }
+    }
+
+    /// What came of gathered messages, and whom to watch for room.
+    pub fn take_late(&self, events: &mut Vec<Event>, watch: impl FnMut(ConnKey)) {
+        let mut table = self.table.borrow_mut();
+        events.extend(self.late.borrow_mut().drain(..).filter(|event| match event {
+            Event::Unsent { conn, .. } | Event::Readable { conn, .. } => {
+                let flags = table.flags(*conn);
+                flags.map(|flags| *flags &= !table::LEFT).is_some()
+            }
+            _ => true,
+        }));
+        drop(table);
+        self.roomless.borrow_mut().drain(..).for_each(watch);
+    }
+
+    /// Whether [`Kernel::take_late`] has something to tell.
+    pub fn has_late(&self) -> bool {
+        !self.late.borrow().is_empty()
+    }
+
     pub fn send(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<(usize, Next)> {
+        self.send_gathered_of(conn);
+        match self.table.borrow_mut().flags(conn) {
+            Some(flags) if *flags & table::BROKEN != 0 => return Err(ErrorKind::BrokenPipe.into()),
+            Some(flags) if *flags & table::LEFT != 0 => return Ok((0, Next::Nothing)),
+            _ => {}
+        }
+        self.send_slices(conn, bufs)
+    }
+
+    fn send_slices(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<(usize, Next)> {
         let whole: usize = bufs.iter().map(|buf| buf.len()).sum();
         let mut table = self.table.borrow_mut();
         let outcome = {
             let (_, descriptor) = table.get(conn).ok_or(ErrorKind::NotConnected)?;
-            let socket = SockRef::from(descriptor);
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
             loop {
                 let outcome = match bufs {
-                    [one] => socket.send_with_flags(one, flags),
-                    many => socket.send_vectored_with_flags(many, flags),
+                    [one] => rustix::net::send(descriptor, one, flags),
+                    many => {
+                        rustix::net::sendmsg(descriptor, many, &mut SendAncillaryBuffer::default(), flags)
+                    }
                 };
                 match outcome {
-                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Err(Errno::INTR) => continue,
                     other => break other,
                 }
             }
@@ -110,16 +226,21 @@ impl Kernel {
                 want_writable(&mut table, conn);
                 Ok((n, Next::WatchWritable))
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(Errno::WOULDBLOCK) => {
                 want_writable(&mut table, conn);
                 Ok((0, Next::WatchWritable))
             }
-            Err(error) if is_starvation(&error) => {
+            Err(Errno::NOBUFS | Errno::NOMEM) => {
                 want_writable(&mut table, conn);
                 self.starved.borrow_mut().push(conn);
                 Ok((0, Next::Nothing))
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                if let Some(flags) = table.flags(conn) {
+                    *flags |= table::BROKEN | table::HANGUP;
+                }
+                Err(error.into())
+            }
         }
     }
 
@@ -154,7 +275,11 @@ impl Kernel {
         let Pipe::Kernel(read_end, _) = pipe else {
             return Err(ErrorKind::Unsupported.into());
         };
+        self.send_gathered_of(to);
         let mut table = self.table.borrow_mut();
+        if table.flags(to).is_some_and(|flags| *flags & table::LEFT != 0) {
+            return Ok((0, Next::Nothing));
+        }
         let mut moved = 0;
         // The loop ends with everything moved or with EAGAIN: only then is the kernel sure to tell of room.
         while moved < limit {
@@ -185,6 +310,7 @@ impl Kernel {
     }
 
     pub fn shutdown(&self, conn: ConnKey) {
+        self.send_gathered_of(conn);
         if let Some((_, descriptor)) = self.table.borrow().get(conn) {
             // Fails only where the connection is gone, which its reader learns.
             let _ = SockRef::from(descriptor).shutdown(std::net::Shutdown::Write);
@@ -193,6 +319,58 @@ impl Kernel {
 
     pub fn pipe() -> Option<Pipe> {
         sys::pipe::new().ok().map(|(read_end, write_end)| Pipe::Kernel(read_end, write_end))
+    }
+
+    /// Takes an accepted connection in, not watched.
+    pub fn insert_fresh(&self, descriptor: OwnedFd) -> io::Result<ConnKey> {
+        let conn = self.table.borrow_mut().insert(descriptor, table::UNWATCHED)?;
+        self.fresh.borrow_mut().push_back((conn, self.now()));
+        Ok(conn)
+    }
+
+    /// Hands those that have been unwatched for long enough to `watch`. Returns how long it is to the next.
+    pub fn take_fresh(&self, mut watch: impl FnMut(ConnKey)) -> Option<Duration> {
+        let mut fresh = self.fresh.borrow_mut();
+        let now = if fresh.is_empty() { return None } else { self.now() };
+        while let Some((conn, since)) = fresh.front() {
+            let unwatched =
+                self.table.borrow_mut().flags(*conn).is_some_and(|flags| *flags & table::UNWATCHED != 0);
+            let left = (*since + WATCH_DELAY).saturating_sub(now);
+            if unwatched && !left.is_zero() {
+                return Some(left);
+            }
+            if unwatched {
+                watch(*conn);
+            }
+            fresh.pop_front();
+        }
+        None
+    }
+
+    /// Whether a connection is there and not watched. It counts as watched from now on.
+    pub fn begins_to_watch(&self, conn: ConnKey) -> bool {
+        let mut table = self.table.borrow_mut();
+        let Some(flags) = table.flags(conn) else { return false };
+        let unwatched = *flags & table::UNWATCHED != 0;
+        *flags &= !table::UNWATCHED;
+        unwatched
+    }
+
+    /// Has the connection's owner find it broken.
+    pub fn break_off(&self, conn: ConnKey) {
+        if let Some((_, descriptor)) = self.table.borrow().get(conn) {
+            let _ = SockRef::from(descriptor).shutdown(std::net::Shutdown::Both);
+        }
+        if let Some(flags) = self.table.borrow_mut().flags(conn) {
+            *flags |= table::BROKEN | table::HANGUP;
+        }
+        self.late.borrow_mut().push(Event::Readable { conn, hangup: true });
+    }
+
+    /// Forgets a connection. Gives what is to be closed.
+    pub fn remove(&self, conn: ConnKey) -> Option<(OwnedFd, u16)> {
+        self.send_gathered_of(conn);
+        self.table.borrow_mut().remove(conn)
     }
 
     /// Whether somebody waits for [`Kernel::take_starved`].

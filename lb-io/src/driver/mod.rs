@@ -18,6 +18,7 @@
 mod contract;
 mod epoll;
 mod kernel;
+mod outbox;
 pub mod probe;
 mod table;
 mod uring;
@@ -30,6 +31,8 @@ use std::time::Duration;
 
 pub use epoll::EpollDriver;
 pub use uring::UringDriver;
+
+pub(crate) use outbox::{GATHERED_BYTES, GATHERED_MESSAGES, LATE_EVENTS};
 
 use crate::sim::{SimulatedPipe, SimulatedSocket};
 
@@ -60,6 +63,8 @@ pub enum Event {
         listener: ListenerKey,
         /// The new socket: non-blocking, close-on-exec, `TCP_NODELAY`.
         socket: Socket,
+        /// Its other side's address.
+        peer: SocketAddr,
     },
     /// Accepting failed for want of descriptors or memory. The listener is paused until
     /// [`Driver::resume_accept`].
@@ -80,6 +85,14 @@ pub enum Event {
     Writable {
         /// Where.
         conn: ConnKey,
+    },
+    /// The end of what [`Driver::send_soon`] took found no room: it is to be sent before anything else, once
+    /// `Writable` tells that there is.
+    Unsent {
+        /// Where.
+        conn: ConnKey,
+        /// What is left.
+        bytes: Vec<u8>,
     },
     /// Another thread called [`Waker::wake`].
     Woken,
@@ -131,11 +144,14 @@ pub trait Driver {
     /// Stops accepting for good and closes the listener's descriptor.
     fn unlisten(&self, listener: ListenerKey);
 
-    /// Takes a connected socket in and begins to watch it. On failure the socket is closed.
+    /// Takes a connected socket in. Its first `Readable` is due: receive at once. It is watched when a receive finds
+    /// nothing, after [`Driver::watch`], and a few milliseconds later in any case. On failure the socket is closed.
     fn attach(&self, socket: Socket) -> io::Result<ConnKey>;
 
-    /// The peer's and our own address of an accepted socket, before or after it is attached.
-    fn addresses(&self, socket: &Socket) -> io::Result<Addresses>;
+    /// Begins to watch an attached connection now: it waits for its next request.
+    fn watch(&self, conn: ConnKey) {
+        let _ = conn;
+    }
 
     /// Begins to connect. One `Writable` follows when the outcome is known, unless closed before.
     fn connect(&self, address: SocketAddr) -> io::Result<ConnKey>;
@@ -155,6 +171,17 @@ pub trait Driver {
     /// # Errors
     /// The connection's error (broken pipe, reset).
     fn send(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// As [`Driver::send`], but a driver may take a short message in whole and send it by its next turn, together
+    /// with others. What then does not get through is told by [`Event::Unsent`] or, if the connection is broken, by a
+    /// `Readable` whose receive fails. So this is for what may be lost without anyone being told at once: what closes
+    /// the connection goes by [`Driver::send`].
+    ///
+    /// # Errors
+    /// The connection's.
+    fn send_soon(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send(conn, bufs)
+    }
 
     /// Moves up to `limit` bytes from `from` into `pipe` without copying. Same outcome as [`Driver::recv`].
     /// A full pipe is [`Received::Bytes`]`(0)`.
@@ -184,15 +211,6 @@ pub trait Driver {
     fn pipe(&self) -> Option<Pipe>;
 }
 
-/// Both ends' addresses of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Addresses {
-    /// The other side's.
-    pub peer: SocketAddr,
-    /// Ours.
-    pub local: SocketAddr,
-}
-
 /// A kernel pipe, or the simulator's stand-in, through which bytes are spliced. Dropping closes it.
 #[derive(Debug)]
 pub enum Pipe {
@@ -206,4 +224,4 @@ pub enum Pipe {
 pub const MAX_SLICES: usize = 8;
 
 /// Events that one [`Driver::turn`] delivers: a longer batch would let the first wait for the last.
-pub const MAX_EVENTS: usize = 256;
+pub const MAX_EVENTS: usize = 320;

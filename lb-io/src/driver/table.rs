@@ -9,15 +9,26 @@ use super::ConnKey;
 pub(super) const MAX_CONNECTIONS: usize = 1 << 24;
 
 /// The peer's end or an error was seen: a short receive does not mean that nothing more is due.
-pub(super) const HANGUP: u8 = 1;
+pub(super) const HANGUP: u16 = 1;
 /// Somebody waits for `Writable`.
-pub(super) const WANTS_WRITABLE: u8 = 2;
+pub(super) const WANTS_WRITABLE: u16 = 2;
 /// The ring has a poll armed under the connection's `Readable` tag.
-pub(super) const POLLS_READABLE: u8 = 4;
+pub(super) const POLLS_READABLE: u16 = 4;
 /// That poll tells of room to send too.
-pub(super) const POLLS_BOTH: u8 = 8;
+pub(super) const POLLS_BOTH: u16 = 8;
 /// The ring has a poll armed under the connection's `Writable` tag.
-pub(super) const POLLS_WRITABLE: u8 = 16;
+pub(super) const POLLS_WRITABLE: u16 = 16;
+
+/// A message of its waits in the outbox.
+pub(super) const GATHERED: u16 = 32;
+/// A send failed: the connection is broken, though the kernel says so only once.
+pub(super) const BROKEN: u16 = 64;
+
+/// Bytes of a gathered message are left, and the engine has not been told: nothing is sent before it has.
+pub(super) const LEFT: u16 = 128;
+
+/// The kernel does not tell of it yet: most connections that serve one exchange are closed before that pays.
+pub(super) const UNWATCHED: u16 = 256;
 
 /// One place in the table.
 #[derive(Debug)]
@@ -26,7 +37,7 @@ pub(super) struct Slot {
     pub descriptor: Option<OwnedFd>,
     generation: u32,
     /// Of the constants above.
-    pub flags: u8,
+    pub flags: u16,
 }
 
 const _: () = assert!(size_of::<Slot>() == 12);
@@ -40,7 +51,7 @@ pub(super) struct Table {
 
 impl Table {
     /// Takes a descriptor in. Places are used again last in first out, so the warm ones stay warm.
-    pub fn insert(&mut self, descriptor: OwnedFd, flags: u8) -> io::Result<ConnKey> {
+    pub fn insert(&mut self, descriptor: OwnedFd, flags: u16) -> io::Result<ConnKey> {
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
             slot.descriptor = Some(descriptor);
@@ -66,13 +77,13 @@ impl Table {
     }
 
     /// The flags of the connection that `conn` names, if it is still open.
-    pub fn flags(&mut self, conn: ConnKey) -> Option<&mut u8> {
+    pub fn flags(&mut self, conn: ConnKey) -> Option<&mut u16> {
         let slot = self.slots.get_mut(conn.index as usize)?;
         (slot.generation == conn.generation && slot.descriptor.is_some()).then_some(&mut slot.flags)
     }
 
     /// Gives the place back. From now on `conn` names nothing.
-    pub fn remove(&mut self, conn: ConnKey) -> Option<(OwnedFd, u8)> {
+    pub fn remove(&mut self, conn: ConnKey) -> Option<(OwnedFd, u16)> {
         let slot = self.slots.get_mut(conn.index as usize)?;
         if slot.generation != conn.generation {
             return None;

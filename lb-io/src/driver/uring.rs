@@ -19,13 +19,15 @@ use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP};
 use socket2::SockRef;
 
 use super::kernel::{self, Kernel, Next, STARVED_RETRY};
+use super::outbox::{GATHERED_MESSAGES, LATE_EVENTS};
 use super::table::{self, POLLS_BOTH, POLLS_READABLE, POLLS_WRITABLE, Table};
-use super::{Addresses, ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Pipe, Received, Socket, Waker};
+use super::{ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Pipe, Received, Socket, Waker};
+use crate::sys;
 use crate::sys::eventfd::EventFd;
 use crate::sys::ring::{Completion, Kind, Outcome, Ring, Size, Tag};
 
 /// Completions taken in one turn: each makes at most two events.
-const COMPLETIONS: usize = MAX_EVENTS / 2 - 8;
+const COMPLETIONS: usize = (MAX_EVENTS - LATE_EVENTS - GATHERED_MESSAGES) / 2 - 8;
 
 const WAKE: Tag = Tag { kind: Kind::Wake, index: 0, generation: 0 };
 
@@ -118,12 +120,13 @@ impl UringDriver {
         Ok(())
     }
 
-    /// Arms the poll of a new connection.
-    fn watch(&self, descriptor: OwnedFd, flags: u8) -> io::Result<ConnKey> {
+    /// Arms the poll of a connection that has none, if it is still there.
+    fn arm(&self, conn: ConnKey) {
         let mut table = self.kernel.table.borrow_mut();
-        let conn = table.insert(descriptor, flags | POLLS_READABLE)?;
-        arm_readable(&table, &mut self.ring.borrow_mut(), conn);
-        Ok(conn)
+        if let Some(flags) = table.flags(conn) {
+            *flags |= POLLS_READABLE;
+            arm_readable(&table, &mut self.ring.borrow_mut(), conn);
+        }
     }
 
     fn watch_writable(&self, conn: ConnKey, next: Next) {
@@ -161,8 +164,12 @@ impl UringDriver {
             return;
         };
         match outcome {
+            // One that is broken off already has no peer any more, and nobody to serve.
             Outcome::Accepted(socket) => {
-                events.push(Event::Accepted { listener: key as ListenerKey, socket: Socket::Kernel(socket) });
+                if let Ok(peer) = sys::socket::peer(&socket) {
+                    let socket = Socket::Kernel(socket);
+                    events.push(Event::Accepted { listener: key as ListenerKey, socket, peer });
+                }
             }
             Outcome::Failed(error)
                 if error.raw_os_error() == Some(libc::ECANCELED) || kernel::is_of_one_connection(&error) => {}
@@ -300,16 +307,21 @@ impl Driver for UringDriver {
     }
 
     fn attach(&self, socket: Socket) -> io::Result<ConnKey> {
-        self.watch(Kernel::descriptor_of(socket)?, 0)
+        self.kernel.insert_fresh(Kernel::descriptor_of(socket)?)
     }
 
-    fn addresses(&self, socket: &Socket) -> io::Result<Addresses> {
-        Kernel::addresses(socket)
+    fn watch(&self, conn: ConnKey) {
+        if self.kernel.begins_to_watch(conn) {
+            self.arm(conn);
+        }
     }
 
     fn connect(&self, address: SocketAddr) -> io::Result<ConnKey> {
         // One poll for both: the outcome is told as room to send.
-        self.watch(crate::sys::socket::connecting(address)?, table::WANTS_WRITABLE | POLLS_BOTH)
+        let flags = table::WANTS_WRITABLE | POLLS_BOTH;
+        let conn = self.kernel.table.borrow_mut().insert(sys::socket::connecting(address)?, flags)?;
+        self.arm(conn);
+        Ok(conn)
     }
 
     fn connect_result(&self, conn: ConnKey) -> io::Result<()> {
@@ -317,11 +329,21 @@ impl Driver for UringDriver {
     }
 
     fn recv(&self, conn: ConnKey, into: &mut [u8]) -> io::Result<Received> {
-        self.kernel.recv(conn, into)
+        let received = self.kernel.recv(conn, into);
+        if let Ok(Received::Drained(0)) = received {
+            self.watch(conn);
+        }
+        received
     }
 
     fn send(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let (accepted, next) = self.kernel.send(conn, bufs)?;
+        self.watch_writable(conn, next);
+        Ok(accepted)
+    }
+
+    fn send_soon(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let (accepted, next) = self.kernel.send_soon(conn, bufs)?;
         self.watch_writable(conn, next);
         Ok(accepted)
     }
@@ -341,7 +363,7 @@ impl Driver for UringDriver {
     }
 
     fn close(&self, conn: ConnKey, reset: bool) {
-        let Some((descriptor, flags)) = self.kernel.table.borrow_mut().remove(conn) else {
+        let Some((descriptor, flags)) = self.kernel.remove(conn) else {
             return;
         };
         if !reset && flags & (POLLS_READABLE | POLLS_WRITABLE) != 0 {
@@ -359,11 +381,18 @@ impl Driver for UringDriver {
     }
 
     fn turn(&self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        self.kernel.send_gathered();
         let starved = self.kernel.has_starved();
         let timeout = match starved {
+            _ if self.kernel.has_late() => Some(Duration::ZERO),
             true => Some(timeout.map_or(STARVED_RETRY, |timeout| timeout.min(STARVED_RETRY))),
             false => timeout,
         };
+        let timeout = match self.kernel.take_fresh(|conn| self.watch(conn)) {
+            Some(left) => Some(timeout.map_or(left, |timeout| timeout.min(left))),
+            None => timeout,
+        };
+        self.kernel.take_late(events, |conn| self.watch_writable(conn, Next::WatchWritable));
         let mut ring = self.ring.borrow_mut();
         ring.turn(timeout)?;
         let mut taken = self.taken.borrow_mut();

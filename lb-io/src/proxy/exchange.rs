@@ -113,6 +113,7 @@ fn park(worker: &Worker, down: ConnKey) {
         (slot.served, slot.listener)
     });
     // A connection that has not sent anything yet keeps the deadline that it was given when it came.
+    worker.driver.watch(down);
     if served > 0 {
         let idle = worker.current().listener(listener).timeouts.idle_down;
         worker.set_deadline(down, worker.now() + idle);
@@ -249,7 +250,7 @@ impl<'a> Exchange<'a> {
                 self.keep_alive &= self.is_bodiless;
                 self.deliver().await
             }
-            Course::Forward(_) => self.forward().await,
+            Course::Forward => self.forward().await,
         };
         // A client that has had a part of its response, or has left, can't be told any more.
         if let Some(reason) = reason {
@@ -278,7 +279,7 @@ impl<'a> Exchange<'a> {
         // stays where it is.
         let (mut tried, mut tried_count) = ([ServerIndex(0); TRIED_SERVERS], 0);
         loop {
-            let Course::Forward(decision) = self.course else { return None };
+            let decision = self.memory.decision?;
             let current = Rc::clone(self.current.as_ref()?);
             let (pool, retries) = self.prepare(&current, &decision);
             let permit = decision.take(&current.table, &mut current.cursors.borrow_mut(), worker.now());
@@ -290,6 +291,8 @@ impl<'a> Exchange<'a> {
             self.attempts += 1;
             self.received = 0;
             self.meter.picked(&worker.metrics, arm, server, worker.now());
+            // Where a failed send could be told from an answer that never came, it has to be told at once.
+            self.upload.soon = self.idempotent && self.is_bodiless;
             let (attempt, connected) = self.try_server(&permit, pool).await;
             let outcome = match attempt {
                 Attempt::Done { .. } | Attempt::Switched => Outcome::Responded { status: self.status },
@@ -313,7 +316,7 @@ impl<'a> Exchange<'a> {
                 Attempt::Failed { reason, repeatable } => (reason, repeatable),
             };
             let stale = connected == Some(true);
-            let Course::Forward(decision) = &self.course else { return None };
+            let decision = self.memory.decision.as_ref()?;
             if !stale {
                 tried[tried_count] = decision.server();
                 tried_count += 1;
@@ -336,7 +339,7 @@ impl<'a> Exchange<'a> {
             let random = worker.randomness.borrow_mut().draw();
             let (cursors, tried) = (current.cursors.borrow(), &tried[..tried_count]);
             match decision.again(&current.table, &cursors, tried, worker.now(), random) {
-                Some(next) if !tried.contains(&next.server()) => self.course = Course::Forward(next),
+                Some(next) if !tried.contains(&next.server()) => self.memory.decision = Some(next),
                 _ => return Some(reason),
             }
         }

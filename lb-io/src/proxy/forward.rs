@@ -111,6 +111,9 @@ impl Exchange<'_> {
             if worker.is_hung_up(self.down) {
                 return Attempt::Client(CLIENT_LEFT);
             }
+            if !self.upload.done {
+                worker.driver.watch(self.down);
+            }
             worker.settle(self.down);
             worker.settle(up);
             wait().await;
@@ -278,7 +281,10 @@ impl Exchange<'_> {
         // From here on the snapshot isn't needed: a long body must not keep an old one in memory.
         self.current = None;
         let framed = framing == Framing::Chunked;
-        Some(Found::Final(Flow::new(head.framing, framed, u64::MAX)))
+        let mut flow = Flow::new(head.framing, framed, u64::MAX);
+        // The connection's end would overtake it.
+        flow.soon = self.keep_alive;
+        Some(Found::Final(flow))
     }
 
     /// Passes a 1xx on, except to HTTP/1.0 (RFC 9110 section 15.2).

@@ -37,6 +37,8 @@ pub struct Memory {
     pub cookies: Vec<u8>,
     /// What the access log will say of the request.
     pub line: Line,
+    /// Where the request goes, if its course is [`Course::Forward`].
+    pub decision: Option<Decision>,
 }
 
 /// Bytes for which a task's vectors have room from the start.
@@ -49,7 +51,7 @@ impl Default for Memory {
     /// With room for what is usual.
     fn default() -> Self {
         let room = || Vec::with_capacity(USUAL_BYTES);
-        Self { request: room(), response: room(), cookies: room(), line: Line::default() }
+        Self { request: room(), response: room(), cookies: room(), line: Line::default(), decision: None }
     }
 }
 
@@ -67,8 +69,8 @@ impl Memory {
 /// What is to be done with a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Course {
-    /// Goes to a server. Its head is in [`Memory::request`].
-    Forward(Decision),
+    /// Goes to a server, by [`Memory::decision`]. Its head is in [`Memory::request`].
+    Forward,
     /// Is answered by the route. The response is in [`Memory::response`].
     Answer {
         /// Its status.
@@ -105,7 +107,6 @@ pub struct Plan {
 }
 
 /// What waiting for a head came to.
-#[expect(clippy::large_enum_variant, reason = "moved once per request; a box would be an allocation")]
 pub enum Head {
     /// There is a request.
     Complete(Plan),
@@ -163,6 +164,7 @@ pub async fn read_head(worker: &Worker, task: TaskIndex, down: ConnKey, memory: 
             let timeout = worker.current().listener(listener).timeouts.request_head;
             worker.set_deadline(down, worker.now() + timeout);
         }
+        worker.driver.watch(down);
         worker.settle(down);
         wait().await;
         if worker.is_stopping() {
@@ -243,7 +245,8 @@ fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Pl
                 (Course::Refuse(BODY_TOO_LARGE), Some(decision.route()))
             } else {
                 write_request(&current, &head, &decision, peer, source.trusted, memory);
-                (Course::Forward(decision), Some(decision.route()))
+                memory.decision = Some(decision);
+                (Course::Forward, Some(decision.route()))
             }
         }
     };

@@ -39,6 +39,8 @@ pub struct Flow {
     payload: u64,
     /// Most payload bytes allowed.
     limit: u64,
+    /// Its end may go out with others' ([`Worker::send_soon`]).
+    pub soon: bool,
     /// Something was given to the sink, the head at least.
     pub begun: bool,
     /// Everything was sent.
@@ -83,6 +85,7 @@ impl Flow {
             bytes: 0,
             payload: 0,
             limit,
+            soon: false,
             begun: false,
             done: false,
         }
@@ -97,6 +100,14 @@ impl Flow {
     pub(super) fn passed(&mut self, count: u64) {
         self.decoder.skip(count);
         self.payload += count;
+    }
+
+    /// Sends, with others if it may be and nothing follows.
+    fn send(&self, worker: &Worker, to: ConnKey, head: &[u8], body: &[u8]) -> io::Result<usize> {
+        match self.soon && self.decoder.is_done() {
+            true => worker.send_soon(to, head, body),
+            false => worker.send(to, head, body),
+        }
     }
 
     /// Prepares to send the head, and a body of which nothing was sent, to another sink.
@@ -158,7 +169,7 @@ pub fn pump(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow, mut he
         }
         let Some(mut buffer) = worker.take_unread(from) else {
             if !head.is_empty() {
-                let sent = worker.send(to, std::mem::take(&mut head), &[]);
+                let sent = flow.send(worker, to, std::mem::take(&mut head), &[]);
                 flow.begun |= !matches!(&sent, Err(error) if error.kind() != ErrorKind::OutOfMemory);
                 if let Err(error) = sent {
                     return Pumped::SinkBroken(error);
@@ -172,7 +183,7 @@ pub fn pump(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow, mut he
         };
         let approved = flow.approve(&mut buffer);
         let sent = match &approved {
-            Ok(_) => worker.send(to, std::mem::take(&mut head), &buffer.bytes()[..flow.ready]),
+            Ok(_) => flow.send(worker, to, std::mem::take(&mut head), &buffer.bytes()[..flow.ready]),
             Err(_) => Ok(0),
         };
         let sent = match sent {

@@ -41,6 +41,7 @@ pub async fn tunnel(
         if to_server.bytes + to_client.bytes != before {
             worker.set_deadline(down, worker.now() + idle_timeout);
         }
+        worker.driver.watch(down);
         worker.settle(down);
         worker.settle(up);
         wait().await;

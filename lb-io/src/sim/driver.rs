@@ -10,7 +10,8 @@ use super::network::Network;
 use super::socket::{SimulatedSocket, What};
 use super::world::{EndpointId, Owner, PIPE_BYTES, State, World};
 use crate::driver::{
-    Addresses, ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Pipe, Received, Socket, Waker,
+    ConnKey, Driver, Event, GATHERED_BYTES, GATHERED_MESSAGES, LATE_EVENTS, ListenerKey, MAX_EVENTS, Pipe,
+    Received, Socket, Waker,
 };
 
 /// Where the engine's own connections come from.
@@ -27,6 +28,10 @@ pub struct SimulatedDriver {
     network: Network,
     keys: RefCell<Keys>,
     listeners: RefCell<Vec<usize>>,
+    /// Messages to be sent with the next turn.
+    gathered: RefCell<Vec<(ConnKey, Vec<u8>)>>,
+    /// What came of them, to be told with the next turn.
+    late: RefCell<Vec<Event>>,
 }
 
 #[derive(Default)]
@@ -78,7 +83,44 @@ impl Waker for SimulatedWaker {
 
 impl SimulatedDriver {
     pub(super) fn new(network: Network) -> SimulatedDriver {
-        SimulatedDriver { network, keys: RefCell::default(), listeners: RefCell::default() }
+        SimulatedDriver {
+            network,
+            keys: RefCell::default(),
+            listeners: RefCell::default(),
+            gathered: RefCell::default(),
+            late: RefCell::default(),
+        }
+    }
+
+    /// Whether the engine has yet to be told that bytes of this connection are left.
+    fn has_left(&self, conn: ConnKey) -> bool {
+        self.late.borrow().iter().any(|event| matches!(event, Event::Unsent { conn: of, .. } if *of == conn))
+    }
+
+    /// Sends what was gathered.
+    fn send_gathered(&self) {
+        for (conn, bytes) in self.gathered.take() {
+            let Ok(id) = self.endpoint(conn) else { continue };
+            let sent = match self.has_left(conn) {
+                true => Ok(0),
+                false => self.network.world().send(id, &[IoSlice::new(&bytes)]),
+            };
+            match sent {
+                Ok(sent) if sent == bytes.len() => {}
+                Ok(sent) => {
+                    self.late.borrow_mut().push(Event::Unsent { conn, bytes: bytes[sent..].to_vec() });
+                }
+                Err(_) => self.late.borrow_mut().push(Event::Readable { conn, hangup: true }),
+            }
+        }
+    }
+
+    /// Nothing may overtake what was gathered of this connection.
+    fn send_gathered_of(&self, conn: ConnKey) {
+        let any = self.gathered.borrow().iter().any(|(of, _)| *of == conn);
+        if any {
+            self.send_gathered();
+        }
     }
 
     /// Adds what is due now; whether that was anything.
@@ -129,7 +171,8 @@ impl SimulatedDriver {
                     events.push(Event::AcceptFailed { listener: key, error });
                 } else if let Some(id) = world.listeners[index].backlog.pop_front() {
                     let socket = SimulatedSocket::new(self.network.clone(), What::Stream(id));
-                    events.push(Event::Accepted { listener: key, socket: Socket::Simulated(socket) });
+                    let (socket, peer) = (Socket::Simulated(socket), world.addresses(id).peer);
+                    events.push(Event::Accepted { listener: key, socket, peer });
                 }
             }
         }
@@ -236,16 +279,6 @@ impl Driver for SimulatedDriver {
         Ok(conn)
     }
 
-    fn addresses(&self, socket: &Socket) -> io::Result<Addresses> {
-        match socket {
-            Socket::Simulated(socket) => match socket.what() {
-                Some(What::Stream(id)) => Ok(self.network.world().addresses(id)),
-                _ => Err(ErrorKind::NotConnected.into()),
-            },
-            Socket::Kernel(_) => Err(ErrorKind::Unsupported.into()),
-        }
-    }
-
     fn connect(&self, address: SocketAddr) -> io::Result<ConnKey> {
         let mut world = self.network.world();
         let exhausted = world.faults.connect_exhausted;
@@ -277,8 +310,27 @@ impl Driver for SimulatedDriver {
 
     fn send(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         assert!(bufs.len() <= crate::driver::MAX_SLICES, "{} slices in one send", bufs.len());
+        self.send_gathered_of(conn);
         let id = self.endpoint(conn)?;
+        if self.has_left(conn) {
+            return Ok(0);
+        }
         self.network.world().send(id, bufs)
+    }
+
+    fn send_soon(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let whole: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let direct = self.network.world().random().chance(3_000);
+        if direct || whole > GATHERED_BYTES || self.has_left(conn) || self.late.borrow().len() >= LATE_EVENTS
+        {
+            return self.send(conn, bufs);
+        }
+        let bytes = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+        self.gathered.borrow_mut().push((conn, bytes));
+        if self.gathered.borrow().len() >= GATHERED_MESSAGES {
+            self.send_gathered();
+        }
+        Ok(whole)
     }
 
     fn splice_in(&self, from: ConnKey, pipe: &Pipe, limit: usize) -> io::Result<Received> {
@@ -303,6 +355,10 @@ impl Driver for SimulatedDriver {
     }
 
     fn splice_out(&self, pipe: &Pipe, to: ConnKey, limit: usize, _more: bool) -> io::Result<usize> {
+        self.send_gathered_of(to);
+        if self.has_left(to) {
+            return Ok(0);
+        }
         let index = Self::pipe_index(pipe)?;
         let id = self.endpoint(to)?;
         let mut world = self.network.world();
@@ -316,12 +372,14 @@ impl Driver for SimulatedDriver {
     }
 
     fn shutdown(&self, conn: ConnKey) {
+        self.send_gathered_of(conn);
         if let Ok(id) = self.endpoint(conn) {
             self.network.world().shutdown(id);
         }
     }
 
     fn close(&self, conn: ConnKey, reset: bool) {
+        self.send_gathered_of(conn);
         if let Ok(id) = self.endpoint(conn) {
             self.network.world().close(id, reset);
             self.keys.borrow_mut().remove(conn);
@@ -329,6 +387,13 @@ impl Driver for SimulatedDriver {
     }
 
     fn turn(&self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        self.send_gathered();
+        let is_open = |conn: &ConnKey| self.endpoint(*conn).is_ok();
+        events.extend(self.late.take().into_iter().filter(|event| match event {
+            Event::Unsent { conn, .. } | Event::Readable { conn, .. } => is_open(conn),
+            _ => true,
+        }));
+        let timeout = if events.is_empty() { timeout } else { Some(Duration::ZERO) };
         let mut world = self.network.world();
         let start = world.now();
         let deadline = timeout.map(|timeout| start + timeout);

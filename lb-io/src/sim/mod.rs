@@ -25,4 +25,5 @@ pub use faults::Faults;
 pub use network::{Held, Network};
 pub use random::Random;
 pub use socket::{SimulatedPipe, SimulatedSocket};
+pub use stream::Addresses;
 pub use world::EndpointId;

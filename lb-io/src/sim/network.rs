@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::Addresses;
 use super::actor::Actor;
 use super::driver::SimulatedDriver;
 use super::socket::{SimulatedPipe, SimulatedSocket, What};
 use super::world::{Owner, World};
 use super::{Faults, Random};
-use crate::driver::{Addresses, ConnKey};
+use crate::driver::ConnKey;
 
 /// A simulated network. Cheap to clone; all clones are the same network.
 #[derive(Clone)]

@@ -22,10 +22,6 @@ impl SimulatedSocket {
         SimulatedSocket { network, what: Some(what) }
     }
 
-    pub(super) fn what(&self) -> Option<What> {
-        self.what
-    }
-
     /// Gives up the duty to close.
     pub(super) fn release(mut self) -> Option<What> {
         self.what.take()

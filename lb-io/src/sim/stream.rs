@@ -2,16 +2,26 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::world::{EndpointId, Happening, Owner, State, World};
-use crate::driver::{Addresses, Received};
+use crate::driver::Received;
 
 /// What is on its way.
 pub(super) enum Segment {
     Bytes(Vec<u8>),
     Fin,
     Reset,
+}
+
+/// Both ends' addresses of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// The other side's.
+    pub peer: SocketAddr,
+    /// Ours.
+    pub local: SocketAddr,
 }
 
 /// One end of a connection.

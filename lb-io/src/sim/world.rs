@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::actor::{Actor, Context};
 use super::network::Held;
 use super::stream::Endpoint;
-use super::{Faults, Random};
-use crate::driver::{Addresses, ConnKey};
+use super::{Addresses, Faults, Random};
+use crate::driver::ConnKey;
 
 /// Names one end of a simulated connection. Never used again within a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

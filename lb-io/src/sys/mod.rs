@@ -7,6 +7,7 @@
 pub mod eventfd;
 pub mod limits;
 pub mod pipe;
+pub mod prefetch;
 pub mod ring;
 pub mod seccomp;
 pub mod socket;

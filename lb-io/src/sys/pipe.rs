@@ -1,8 +1,10 @@
 //! Pipes, and splice(2) through them: bytes move between sockets without being copied to us.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::ptr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::pipe::SpliceFlags;
 
 /// Bytes that a pipe made by [`new`] is asked to hold. The kernel's default of 64 KiB costs one more wake
 /// per 64 KiB at 1 MB bodies; the size is best effort, for a user's pipes share a limit
@@ -15,10 +17,9 @@ pub const PIPE_BYTES: usize = 256 * 1024;
 /// No descriptor or no memory.
 pub fn new() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read_end, write_end) = io::pipe()?;
-    let write_end = OwnedFd::from(write_end);
-    // SAFETY: takes no pointers. Failing leaves the pipe at its default size.
-    unsafe { libc::fcntl(write_end.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE_BYTES as libc::c_int) };
-    Ok((read_end.into(), write_end))
+    // Failing leaves the pipe at its default size.
+    let _ = rustix::pipe::fcntl_setpipe_size(&write_end, PIPE_BYTES);
+    Ok((read_end.into(), write_end.into()))
 }
 
 /// Moves up to `limit` bytes from `from` to `to`, one of which is an end of a pipe. Never blocks on the
@@ -26,21 +27,16 @@ pub fn new() -> io::Result<(OwnedFd, OwnedFd)> {
 ///
 /// # Errors
 /// `WouldBlock` when nothing could be moved: the source has nothing or the sink has no room.
-pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, limit: usize, more: bool) -> io::Result<usize> {
-    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | if more { libc::SPLICE_F_MORE } else { 0 };
-    // SAFETY: both descriptors are open for the call's time, and null offsets mean "none", which is what
-    // pipes and sockets require.
-    let moved = unsafe {
-        libc::splice(from.as_raw_fd(), ptr::null_mut(), to.as_raw_fd(), ptr::null_mut(), limit, flags)
-    };
-    if moved < 0 { Err(io::Error::last_os_error()) } else { Ok(moved as usize) }
+pub fn splice(from: impl AsFd, to: impl AsFd, limit: usize, more: bool) -> io::Result<usize> {
+    let more = if more { SpliceFlags::MORE } else { SpliceFlags::empty() };
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK | more;
+    Ok(rustix::pipe::splice(from, None, to, None, limit, flags)?)
 }
 
 /// Whether the pipe can take more: after `WouldBlock` from a socket into a pipe this tells which of the
 /// two it was.
 pub fn has_room(write_end: impl AsFd) -> bool {
-    let mut entry = libc::pollfd { fd: write_end.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    // SAFETY: `entry` is one valid element, which outlives the call.
-    let ready = unsafe { libc::poll(&mut entry, 1, 0) };
-    ready == 1 && entry.revents & libc::POLLOUT != 0
+    let mut entry = [PollFd::new(&write_end, PollFlags::OUT)];
+    let ready = rustix::event::poll(&mut entry, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    ready == Ok(1) && entry[0].revents().contains(PollFlags::OUT)
 }

@@ -11,6 +11,7 @@ use super::Worker;
 use super::buffers::{Buffer, QUEUE_BYTES, RECEIVE_BYTES};
 use super::tasks::TaskIndex;
 use crate::driver::{ConnKey, Pipe, Received};
+use crate::sys;
 
 /// Who gets a connection's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Slot {
     hangup: bool,
     /// The peer's end was read.
     ended: bool,
+    /// It can't go on, whatever the kernel says.
+    broken: bool,
     /// A send came up short; nothing is sent until the driver says `Writable`.
     congested: bool,
     /// Its deadline passed since the owner last asked.
@@ -120,6 +123,13 @@ impl Conns {
         (slot.generation == conn.generation).then_some(slot)
     }
 
+    /// Has the processor fetch the slot at `index`, which will be used soon.
+    pub fn prefetch(&self, index: u32) {
+        if let Some(slot) = self.slots.get(index as usize) {
+            sys::prefetch::value(slot);
+        }
+    }
+
     /// The open connection at `index`.
     pub fn at(&self, index: u32) -> Option<ConnKey> {
         let slot = self.slots.get(index as usize)?.as_ref()?;
@@ -155,6 +165,7 @@ impl Worker {
             readable: false,
             hangup: false,
             ended: false,
+            broken: false,
             congested: false,
             expired: false,
             empty_line: false,
@@ -208,12 +219,24 @@ impl Worker {
         slot.owner
     }
 
-    /// Notes an event `Writable`. Returns the owner to be told.
+    /// Notes an event `Writable`, and sends what is queued. Returns the owner to be told.
     pub(super) fn note_writable(&self, conn: ConnKey) -> Owner {
-        let mut conns = self.conns.borrow_mut();
-        let Some(slot) = conns.try_get(conn) else { return Owner::None };
-        slot.congested = false;
-        slot.owner
+        let (owner, queued) = {
+            let mut conns = self.conns.borrow_mut();
+            let Some(slot) = conns.try_get(conn) else { return Owner::None };
+            slot.congested = false;
+            (slot.owner, slot.unsent.is_some())
+        };
+        // Whoever queued it may be through with the connection. A failure comes back with the next receive.
+        if queued && self.flush(conn).is_err() {
+            self.note_broken(conn);
+        }
+        owner
+    }
+
+    /// Has the next receive tell that the connection broke.
+    pub(super) fn note_broken(&self, conn: ConnKey) {
+        self.slot(conn, |slot| (slot.readable, slot.hangup) = (true, true));
     }
 
     /// Notes that the deadline passed. Returns the owner to be told.
@@ -286,7 +309,7 @@ impl Worker {
         let mut conns = self.conns.borrow_mut();
         let slot = conns.get(conn);
         if slot.ended {
-            return Fill::End;
+            return if slot.broken { Fill::Broken(io::ErrorKind::ConnectionReset.into()) } else { Fill::End };
         }
         if !slot.readable {
             return Fill::Blocked;
@@ -371,6 +394,25 @@ impl Worker {
     /// # Errors
     /// The connection's, or `OutOfMemory` where the worker's buffer budget is used up.
     pub fn send(&self, conn: ConnKey, head: &[u8], body: &[u8]) -> io::Result<usize> {
+        self.send_by(conn, head, body, |bufs| self.driver.send(conn, bufs))
+    }
+
+    /// As [`Worker::send`], for a message that ends nothing: it may go out with others at the end of the turn, and a
+    /// failure then is told by the connection's next receive.
+    ///
+    /// # Errors
+    /// As those of [`Worker::send`].
+    pub fn send_soon(&self, conn: ConnKey, head: &[u8], body: &[u8]) -> io::Result<usize> {
+        self.send_by(conn, head, body, |bufs| self.driver.send_soon(conn, bufs))
+    }
+
+    fn send_by(
+        &self,
+        conn: ConnKey,
+        head: &[u8],
+        body: &[u8],
+        send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let flushed = self.flush(conn)?;
         let mut conns = self.conns.borrow_mut();
         let slot = conns.get(conn);
@@ -379,9 +421,9 @@ impl Worker {
         } else {
             let count = match (head.is_empty(), body.is_empty()) {
                 (true, true) => return Ok(0),
-                (true, false) => self.driver.send(conn, &[IoSlice::new(body)])?,
-                (false, true) => self.driver.send(conn, &[IoSlice::new(head)])?,
-                (false, false) => self.driver.send(conn, &[IoSlice::new(head), IoSlice::new(body)])?,
+                (true, false) => send(&[IoSlice::new(body)])?,
+                (false, true) => send(&[IoSlice::new(head)])?,
+                (false, false) => send(&[IoSlice::new(head), IoSlice::new(body)])?,
             };
             slot.congested = count < head.len() + body.len();
             count
@@ -391,6 +433,26 @@ impl Worker {
             return Ok(0);
         }
         Ok(count - head.len())
+    }
+
+    /// Takes back what the driver took and found no room for. Nothing was sent behind it. Where there is no memory
+    /// for it the connection cannot go on, and the owner is returned, to be told.
+    pub(super) fn take_back(&self, conn: ConnKey, bytes: &[u8]) -> Owner {
+        let mut conns = self.conns.borrow_mut();
+        let Some(slot) = conns.try_get(conn) else { return Owner::None };
+        slot.congested = true;
+        let behind = slot.unsent.take();
+        let queued = self.queue(slot, bytes).and_then(|()| {
+            behind.map_or(Ok(()), |behind| {
+                let queued = self.queue(slot, behind.bytes());
+                self.buffers.borrow_mut().give_back(behind);
+                queued
+            })
+        });
+        if queued.is_err() {
+            (slot.readable, slot.ended, slot.hangup, slot.broken) = (false, true, true, true);
+        }
+        if queued.is_err() { slot.owner } else { Owner::None }
     }
 
     fn queue(&self, slot: &mut Slot, bytes: &[u8]) -> io::Result<()> {

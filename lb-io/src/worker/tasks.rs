@@ -5,11 +5,12 @@
 //! calls [`Tasks::wake`] with its index. A woken task looks at everything it waits for, so a wake too many
 //! is harmless and a select over several things needs no machinery.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+
+use crate::sys;
 
 /// Index of a task in its worker's table.
 pub type TaskIndex = u32;
@@ -17,14 +18,15 @@ pub type TaskIndex = u32;
 type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 struct Task {
-    future: RefCell<Option<TaskFuture>>,
-    queued: Cell<bool>,
+    /// None while it is polled, and after its end.
+    future: Option<TaskFuture>,
+    queued: bool,
 }
 
 /// The tasks of one worker.
 #[derive(Default)]
 pub struct Tasks {
-    table: RefCell<Vec<Rc<Task>>>,
+    table: RefCell<Vec<Task>>,
     vacant: RefCell<Vec<TaskIndex>>,
     woken: RefCell<Vec<TaskIndex>>,
     running: RefCell<Vec<TaskIndex>>,
@@ -35,19 +37,19 @@ impl Tasks {
     pub fn spawn<F: Future<Output = ()> + 'static>(&self, make: impl FnOnce(TaskIndex) -> F) -> TaskIndex {
         let index = self.vacant.borrow_mut().pop().unwrap_or_else(|| {
             let mut table = self.table.borrow_mut();
-            table.push(Rc::new(Task { future: RefCell::new(None), queued: Cell::new(false) }));
+            table.push(Task { future: None, queued: false });
             (table.len() - 1) as TaskIndex
         });
-        let task = Rc::clone(&self.table.borrow()[index as usize]);
-        *task.future.borrow_mut() = Some(Box::pin(make(index)));
+        let future = Box::pin(make(index));
+        self.table.borrow_mut()[index as usize].future = Some(future);
         self.wake(index);
         index
     }
 
     /// Has the task polled in the current or next [`Tasks::run`].
     pub fn wake(&self, index: TaskIndex) {
-        let table = self.table.borrow();
-        if !table[index as usize].queued.replace(true) {
+        let mut table = self.table.borrow_mut();
+        if !std::mem::replace(&mut table[index as usize].queued, true) {
             self.woken.borrow_mut().push(index);
         }
     }
@@ -62,16 +64,27 @@ impl Tasks {
         let mut context = Context::from_waker(Waker::noop());
         let running = self.running.borrow();
         for &index in running.iter() {
-            let task = Rc::clone(&self.table.borrow()[index as usize]);
-            task.queued.set(false);
-            let mut future = task.future.borrow_mut();
-            if future.as_mut().is_some_and(|future| future.as_mut().poll(&mut context).is_ready()) {
-                *future = None;
-                self.vacant.borrow_mut().push(index);
+            // Out of the table while it runs: it may spawn others.
+            let taken = {
+                let task = &mut self.table.borrow_mut()[index as usize];
+                task.queued = false;
+                task.future.take()
+            };
+            let Some(mut future) = taken else { continue };
+            match future.as_mut().poll(&mut context) {
+                Poll::Pending => self.table.borrow_mut()[index as usize].future = Some(future),
+                Poll::Ready(()) => self.vacant.borrow_mut().push(index),
             }
         }
         drop(running);
         self.running.borrow_mut().clear();
+    }
+
+    /// Has the processor fetch a task that will be polled soon.
+    pub fn prefetch(&self, index: TaskIndex) {
+        if let Some(future) = self.table.borrow()[index as usize].future.as_deref() {
+            sys::prefetch::value(future);
+        }
     }
 
     /// Whether a task waits to be polled.
@@ -103,6 +116,9 @@ pub fn wait() -> impl Future<Output = ()> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
 
     #[test]

@@ -201,9 +201,12 @@ impl Client {
         // the end of the response before it along.
         let later_flaw = connection.waiting.iter().skip(1).any(|plan| plan.flaw != Flaw::None);
         let broken = matches!(over, Over::Broken) && later_flaw;
+        // Of what a server said unasked, the end may be cut off with its connection.
+        let crossed = connection.reading.as_ref().is_some_and(|response| response.end == End::Crossed);
         for (place, plan) in connection.waiting.iter().enumerate() {
             let end = match over {
                 Over::Left => End::Left,
+                _ if crossed && place == 0 => End::Crossed,
                 _ if connection.excused || place > 0 || broken => End::Excused,
                 Over::Ended | Over::Broken => End::Closed,
             };

@@ -1,0 +1,253 @@
+//! What an exchange costs in user space: the real engine over a driver without a kernel, whose clients and servers
+//! answer at once from ready-made bytes. `cargo bench -p benches --bench engine`.
+//!
+//! - `bare`: one server; `product`: three under least_request, a split by session, stickiness, known sessions.
+//! - 16 and 1,024 connections: what the caches make of per-connection state.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use lb_core::spec::{
+    Address, BackendSpec, CanarySpec, ListenerSpec, Policy, RouteSpec, Secrets, ServerSpec, SigningKey,
+    StickySpec,
+};
+use lb_core::{Cursors, RequestView, SecretKey, Share, Spec, Table, Verdict, compile, decide};
+use lb_io::driver::{ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Pipe, Received, Socket, Waker};
+use lb_io::metrics::{Metrics, Options};
+use lb_io::worker::{Limits, Worker};
+
+const RESPONSE: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nServer: origin\r\nContent-Length: 128\r\n\r\n\
+0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\
+0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const REQUEST: &[u8] = b"GET /cart/7?x=y HTTP/1.1\r\nHost: shop.example.com\r\nAccept: */*\r\n";
+/// Different sessions.
+const SESSIONS: u128 = 500;
+
+/// Clients and servers in one: what is sent to a server brings its response, and a response sent to a client brings
+/// its next request, each with the next turn.
+struct Canned {
+    requests: Vec<Vec<u8>>,
+    clients: u32,
+    conns: Cell<u32>,
+    /// What the next receive on a connection brings.
+    ready: RefCell<Vec<bool>>,
+    events: RefCell<Vec<Event>>,
+    to_accept: Cell<usize>,
+    answered: Cell<u64>,
+    started: Instant,
+}
+
+impl Canned {
+    fn next_key(&self) -> ConnKey {
+        let index = self.conns.get();
+        self.conns.set(index + 1);
+        self.ready.borrow_mut().push(false);
+        ConnKey { index, generation: 0 }
+    }
+
+    fn make_ready(&self, conn: ConnKey) {
+        self.ready.borrow_mut()[conn.index as usize] = true;
+        self.events.borrow_mut().push(Event::Readable { conn, hangup: false });
+    }
+}
+
+/// The driver is shared with whoever counts.
+struct Shared(Rc<Canned>);
+
+struct Nobody;
+
+impl Waker for Nobody {
+    fn wake(&self) {}
+}
+
+impl Driver for Shared {
+    fn name(&self) -> &'static str {
+        "canned"
+    }
+    fn listen(&self, _: Socket) -> io::Result<ListenerKey> {
+        Ok(0)
+    }
+    fn pause_accept(&self, _: ListenerKey) {}
+    fn resume_accept(&self, _: ListenerKey) {}
+    fn unlisten(&self, _: ListenerKey) {}
+    fn attach(&self, _: Socket) -> io::Result<ConnKey> {
+        Ok(self.0.next_key())
+    }
+    fn connect(&self, _: SocketAddr) -> io::Result<ConnKey> {
+        let conn = self.0.next_key();
+        self.0.events.borrow_mut().push(Event::Writable { conn });
+        Ok(conn)
+    }
+    fn connect_result(&self, _: ConnKey) -> io::Result<()> {
+        Ok(())
+    }
+    fn recv(&self, conn: ConnKey, into: &mut [u8]) -> io::Result<Received> {
+        let index = conn.index as usize;
+        if !std::mem::take(&mut self.0.ready.borrow_mut()[index]) {
+            return Ok(Received::Drained(0));
+        }
+        let bytes = if conn.index < self.0.clients {
+            &self.0.requests[index % self.0.requests.len()]
+        } else {
+            RESPONSE
+        };
+        into[..bytes.len()].copy_from_slice(bytes);
+        Ok(Received::Drained(bytes.len()))
+    }
+    fn send(&self, conn: ConnKey, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        if conn.index < self.0.clients {
+            self.0.answered.set(self.0.answered.get() + 1);
+        }
+        self.0.make_ready(conn);
+        Ok(bufs.iter().map(|buf| buf.len()).sum())
+    }
+    fn splice_in(&self, _: ConnKey, _: &Pipe, _: usize) -> io::Result<Received> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn splice_out(&self, _: &Pipe, _: ConnKey, _: usize, _: bool) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn shutdown(&self, _: ConnKey) {}
+    fn close(&self, _: ConnKey, _: bool) {}
+    fn turn(&self, _: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        while self.0.to_accept.get() > 0 && events.len() < MAX_EVENTS {
+            self.0.to_accept.set(self.0.to_accept.get() - 1);
+            let socket = Socket::Kernel(std::fs::File::open("/dev/null")?.into());
+            let peer = SocketAddr::from(([192, 0, 2, 1], 1024));
+            events.push(Event::Accepted { listener: 0, socket, peer });
+        }
+        let mut waiting = self.0.events.borrow_mut();
+        let count = waiting.len().min(MAX_EVENTS - events.len());
+        events.extend(waiting.drain(..count));
+        Ok(())
+    }
+    fn now(&self) -> Duration {
+        self.0.started.elapsed()
+    }
+    fn waker(&self) -> Arc<dyn Waker> {
+        Arc::new(Nobody)
+    }
+    fn pipe(&self) -> Option<Pipe> {
+        None
+    }
+}
+
+fn backend(name: &str, servers: u16, sticky: bool) -> BackendSpec {
+    let server = |index: u16| ServerSpec {
+        name: format!("s{index}"),
+        address: Address::Literal(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1 + index)),
+        ..ServerSpec::default()
+    };
+    BackendSpec {
+        name: name.into(),
+        balance: Policy::LeastRequest,
+        servers: (0..servers).map(server).collect(),
+        sticky: sticky.then_some(StickySpec { cookie: None }),
+        ..BackendSpec::default()
+    }
+}
+
+fn table(product: bool) -> Table {
+    let key = SecretKey::new(*b"0123456789abcdef");
+    let canary = CanarySpec {
+        backend: "new".into(),
+        share: Share::from_hundredths(1_000).expect("a share"),
+        ..CanarySpec::default()
+    };
+    let spec = Spec {
+        secrets: Secrets { signing: vec![SigningKey { id: "a".into(), key }], share: Some(key) },
+        listeners: vec![ListenerSpec { name: "web".into(), ..ListenerSpec::default() }],
+        routes: vec![RouteSpec {
+            name: "all".into(),
+            backend: Some("old".into()),
+            canary: product.then_some(canary),
+            ..RouteSpec::default()
+        }],
+        backends: match product {
+            true => vec![backend("old", 3, true), backend("new", 1, true)],
+            false => vec![backend("old", 1, false)],
+        },
+        ..Spec::default()
+    };
+    Table::new(compile(&spec).expect("a valid spec").snapshot, None)
+}
+
+/// The request of a session that has its cookies already, where the table gives any.
+fn request(table: &Table, session: u128) -> Vec<u8> {
+    let view = RequestView {
+        listener: 0,
+        method: b"GET",
+        host: b"shop.example.com",
+        path: b"/cart/7",
+        query: None,
+        fields: &[("accept", "*/*")],
+        source: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        secure: false,
+    };
+    let random = session.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645);
+    let mut lines = Vec::new();
+    if let Verdict::Forward(decision) = decide(table, &Cursors::default(), &view, Duration::ZERO, random) {
+        decision.write_cookies(table, false, &mut lines);
+    }
+    let lines = String::from_utf8(lines).expect("cookies are text");
+    let cookies: Vec<&str> =
+        lines.lines().filter_map(|line| line.strip_prefix("set-cookie: ")?.split(';').next()).collect();
+    let cookie =
+        if cookies.is_empty() { String::new() } else { format!("Cookie: {}\r\n", cookies.join("; ")) };
+    [REQUEST, cookie.as_bytes(), b"\r\n"].concat()
+}
+
+/// Runs `exchanges` and tells how long they took.
+fn run(worker: &Rc<Worker>, canned: &Canned, exchanges: u64) -> Duration {
+    let until = canned.answered.get() + exchanges;
+    let started = Instant::now();
+    while canned.answered.get() < until {
+        worker.turn(Duration::ZERO).expect("nothing can fail");
+    }
+    started.elapsed()
+}
+
+fn exchanges(c: &mut Criterion) {
+    let mut group = c.benchmark_group("exchange");
+    for (name, product, clients) in
+        [("bare", false, 16), ("bare", false, 1_024), ("product", true, 16), ("product", true, 1_024)]
+    {
+        let table = Arc::new(table(product));
+        let requests = (0..SESSIONS).map(|session| request(&table, session)).collect();
+        let canned = Rc::new(Canned {
+            requests,
+            clients: clients as u32,
+            conns: Cell::new(0),
+            ready: RefCell::default(),
+            events: RefCell::default(),
+            to_accept: Cell::new(clients),
+            answered: Cell::new(0),
+            started: Instant::now(),
+        });
+        let names: Arc<[Box<str>]> = Arc::from(["web".into()]);
+        let driver = Box::new(Shared(Rc::clone(&canned)));
+        let metrics = Metrics::new(1, &names, Options::default());
+        let recorder = metrics.recorder(0, &metrics.publish(&table.snapshot));
+        let worker = Worker::new(driver, table, &names, Limits::default(), recorder, None, [7; 16]);
+        let nothing = std::fs::File::open("/dev/null").expect("it exists");
+        worker.listen(Socket::Kernel(nothing.into()), 0).expect("nothing can fail");
+        while canned.to_accept.get() > 0 {
+            worker.turn(Duration::ZERO).expect("nothing can fail");
+        }
+        for index in 0..canned.clients {
+            canned.make_ready(ConnKey { index, generation: 0 });
+        }
+        run(&worker, &canned, 20_000);
+        let id = BenchmarkId::new(name, clients);
+        group.bench_function(id, |b| b.iter_custom(|count| run(&worker, &canned, count)));
+    }
+}
+
+criterion_group!(benches, exchanges);
+criterion_main!(benches);
