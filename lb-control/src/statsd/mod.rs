@@ -29,7 +29,7 @@ const LAST_ROUND: Duration = Duration::from_millis(500);
 pub(crate) struct Packets {
     /// The system took them.
     pub(crate) sent: AtomicU64,
-    /// Nobody did.
+    /// It did not, or it told later that nobody listens there.
     pub(crate) lost: AtomicU64,
 }
 
@@ -73,25 +73,31 @@ impl Teller {
             return;
         };
         let packets = self.lines.packets(&families, sink::packet_len(&self.settings.sink));
-        let (mut sent, mut failed) = (0, None);
+        let (mut sent, mut refused, mut failed) = (0, 0, None);
         for packet in &packets {
-            match self.send(packet, until).await {
-                Ok(()) => sent += 1,
-                Err(error) => {
-                    failed = Some(error);
-                    // The old socket's sink may be gone and a new one there.
-                    if self.sink.take().is_none() || self.send(packet, until).await.is_err() {
-                        self.sink = None;
-                        break;
-                    }
-                    sent += 1;
-                }
+            let mut result = self.send(packet, until).await;
+            if let Err(error) = &result
+                && failed.is_none()
+            {
+                // UDP tells with one packet that an earlier one was refused.
+                refused += u64::from(error.kind() == io::ErrorKind::ConnectionRefused);
+                failed = result.err();
+                // The old socket's sink may be gone, and a new one there: once in a round it is tried.
+                self.sink = None;
+                result = self.send(packet, until).await;
             }
+            if let Err(error) = result {
+                self.sink = None;
+                failed = Some(error);
+                break;
+            }
+            sent += 1;
         }
         let counts = &self.shared.statsd;
+        let lost = (packets.len() as u64 - sent + refused).min(packets.len() as u64);
         counts.sent.fetch_add(sent, Relaxed);
-        counts.lost.fetch_add(packets.len() as u64 - sent, Relaxed);
-        self.say(failed.filter(|_| sent < packets.len() as u64));
+        counts.lost.fetch_add(lost, Relaxed);
+        self.say(failed.filter(|_| lost > 0));
     }
 
     async fn send(&mut self, packet: &[u8], until: Instant) -> io::Result<()> {
