@@ -34,6 +34,7 @@ fn worker(worker: &WorkerSeries) -> WorkerReading {
         accepted: worker.of_listeners(|it| &it.accepted),
         active: worker.of_listeners(|it| &it.active),
         turned_away: worker.of_listeners(|it| &it.turned_away),
+        held: counters.held.get(),
         accept_failures: counters.accept_failures.get(),
         bytes_received: worker.of_listeners(|it| &it.bytes_received),
         bytes_sent: worker.of_listeners(|it| &it.bytes_sent),

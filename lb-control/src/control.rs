@@ -84,7 +84,7 @@ impl Control {
             metrics: setup.config.metrics.clone(),
             recent: metrics::Recent::default(),
             scrapes: AtomicU64::new(0),
-            answers_cut: AtomicU64::new(0),
+            answers_cut: Arc::default(),
             statsd: statsd::Packets::default(),
         });
         let (commands, received) = mpsc::channel(RELOADS_WAITING_MAX);
@@ -198,7 +198,7 @@ pub(crate) struct Shared {
     /// Times that `/metrics` was asked for.
     pub(crate) scrapes: AtomicU64,
     /// Answers of the admin listener that were not taken before their connection's lifetime was over.
-    pub(crate) answers_cut: AtomicU64,
+    pub(crate) answers_cut: Arc<AtomicU64>,
     pub(crate) statsd: statsd::Packets,
 }
 

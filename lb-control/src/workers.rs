@@ -64,6 +64,8 @@ pub struct WorkerReading {
     pub active: u64,
     /// Client connections turned away because a bound was reached.
     pub turned_away: u64,
+    /// Client connections that were accepted and wait until there is room for them.
+    pub held: u64,
     /// Times accepting failed for want of descriptors or memory.
     pub accept_failures: u64,
     /// Bytes received from clients.

@@ -65,6 +65,8 @@ pub struct Counters {
     pub fallbacks: Counter,
     /// Times accepting failed for want of descriptors or memory.
     pub accept_failures: Counter,
+    /// Client connections that were accepted and wait until there is room for them.
+    pub held: Counter,
     /// Tunnels open now.
     pub tunnels: Counter,
     /// Access log lines lost because the writer did not keep up.

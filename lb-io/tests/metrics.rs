@@ -2,7 +2,8 @@
 //! worker and on many.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lb_core::actions::{Actions, Reply};
@@ -12,8 +13,8 @@ use lb_core::spec::{
 };
 use lb_core::{ArmIndex, Outcome, RouteIndex, ServerIndex, Snapshot};
 use lb_io::metrics::meter::{End, count_unread};
-use lb_io::metrics::read::{ArmKey, ArmTotals, ServerTotals};
-use lb_io::metrics::registry::NO_ARM;
+use lb_io::metrics::read::{ArmKey, ArmTotals, BackendTotals, ServerTotals};
+use lb_io::metrics::registry::{NO_ARM, WorkerPlaces};
 use lb_io::metrics::{Meter, Metrics, Options, Published, Recorder};
 use lb_io::reason;
 use proptest::prelude::*;
@@ -328,4 +329,78 @@ proptest! {
         };
         prop_assert_eq!((of(&many), of(&one)), (count, count));
     }
+}
+
+/// Workers count while tables come and go and somebody reads: totals only grow, and nothing is lost.
+#[test]
+fn totals_never_go_back_while_tables_come_and_go() {
+    const WORKERS: usize = 3;
+    const EXCHANGES: u64 = 100_000;
+    let metrics = metrics(WORKERS, Options::default());
+    // Whether the canary is there, and which servers of `old`: a table that has neither is among them.
+    let tables = [(true, &["a", "b"][..]), (false, &["a"][..]), (true, &["c"][..]), (false, &["b", "c"][..])];
+    let publish = |turn: usize| {
+        let (has_canary, old) = tables[turn % tables.len()];
+        metrics.publish(&snapshot(old, has_canary))
+    };
+    let first = publish(0);
+    let recorders: Vec<Recorder> = (0..WORKERS).map(|worker| metrics.recorder(worker, &first)).collect();
+    drop(first);
+    let mailboxes: [Mutex<Option<(usize, WorkerPlaces)>>; WORKERS] = Default::default();
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for (recorder, mailbox) in recorders.into_iter().zip(&mailboxes) {
+            let done = &done;
+            scope.spawn(move || {
+                let mut table = 0;
+                let mut under_way: Option<(Exchange, Meter)> = None;
+                for number in 0..EXCHANGES {
+                    if let Some((turn, places)) = mailbox.lock().unwrap().take() {
+                        recorder.adopt(places);
+                        table = turn % tables.len();
+                    }
+                    let (has_canary, old) = tables[table];
+                    let on_canary = has_canary && number % 3 == 0;
+                    let server =
+                        if on_canary { old.len() as u32 } else { (number % old.len() as u64) as u32 };
+                    let arm = if on_canary { CANARY } else { ArmIndex::STABLE };
+                    let exchange = Exchange { arm, server, ..Exchange::usual() };
+                    let meter = exchange.begin(&recorder, Duration::ZERO);
+                    // Each ends after the next has begun, perhaps by a newer table.
+                    if let Some((exchange, meter)) = under_way.replace((exchange, meter)) {
+                        exchange.go_on(&recorder, meter, Duration::ZERO);
+                    }
+                }
+                let (exchange, meter) = under_way.expect("one is left");
+                exchange.go_on(&recorder, meter, Duration::ZERO);
+                drop(recorder);
+                done.fetch_add(1, Ordering::AcqRel);
+            });
+        }
+        let (mut turn, mut before) = (0, (0, 0));
+        while done.load(Ordering::Acquire) < WORKERS {
+            turn += 1;
+            let published = publish(turn);
+            for (worker, mailbox) in mailboxes.iter().enumerate() {
+                *mailbox.lock().unwrap() = Some((turn, published.for_worker(worker)));
+            }
+            drop(published);
+            let backends = metrics.backends();
+            let exchanges = backends.values().map(|it| it.arms.exchange.count()).sum::<u64>();
+            let attempts = backends.values().map(|it| it.servers.attempt.count()).sum::<u64>();
+            assert!(
+                before.0 <= exchanges && before.1 <= attempts,
+                "{before:?}, then {exchanges}, {attempts}"
+            );
+            before = (exchanges, attempts);
+        }
+    });
+    let all = WORKERS as u64 * EXCHANGES;
+    let backends = metrics.backends();
+    let sum = |of: fn(&BackendTotals) -> u64| backends.values().map(of).sum::<u64>();
+    assert_eq!(sum(|it| it.arms.requests.values().sum()), all);
+    assert_eq!(sum(|it| it.servers.responses.values().sum()), all);
+    assert_eq!(sum(|it| it.servers.bytes_sent), all * 100);
+    assert_eq!(sum(|it| it.arms.active + it.servers.active), 0);
+    assert!(metrics.servers().len() <= 4, "what has left is gone: {:?}", metrics.servers());
 }

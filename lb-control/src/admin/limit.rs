@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,8 +12,6 @@ use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
-
-use crate::control::Shared;
 
 /// Connections at once; further ones wait in the socket's queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -25,13 +23,15 @@ const LIFETIME: Duration = Duration::from_secs(120);
 pub(super) struct Limited<L> {
     inner: L,
     free: Arc<Semaphore>,
-    shared: Arc<Shared>,
+    lifetime: Duration,
+    answers_cut: Arc<AtomicU64>,
 }
 
 impl<L> Limited<L> {
-    /// Answers that are cut off are counted in `shared`.
-    pub(super) fn new(inner: L, shared: Arc<Shared>) -> Limited<L> {
-        Limited { inner, free: Arc::new(Semaphore::new(CONNECTIONS_MAX)), shared }
+    /// Answers that are cut off are counted.
+    pub(super) fn new(inner: L, answers_cut: Arc<AtomicU64>) -> Limited<L> {
+        let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Limited { inner, free, lifetime: LIFETIME, answers_cut }
     }
 }
 
@@ -43,14 +43,14 @@ impl<L: Listener> Listener for Limited<L> {
         // The semaphore is never closed; without a permit the connection would only lose its bound.
         let permit = Arc::clone(&self.free).acquire_owned().await.ok();
         let (inner, address) = self.inner.accept().await;
-        let end = Box::pin(tokio::time::sleep(LIFETIME));
+        let end = Box::pin(tokio::time::sleep(self.lifetime));
         (
             Bounded {
                 inner,
                 end,
                 blocked: false,
                 cut: false,
-                shared: Arc::clone(&self.shared),
+                answers_cut: Arc::clone(&self.answers_cut),
                 _permit: permit,
             },
             address,
@@ -70,7 +70,7 @@ pub(super) struct Bounded<S> {
     blocked: bool,
     /// It was ended for its age.
     cut: bool,
-    shared: Arc<Shared>,
+    answers_cut: Arc<AtomicU64>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -80,7 +80,7 @@ impl<S> Bounded<S> {
             self.cut = true;
             // An idle connection loses nothing.
             if self.blocked {
-                self.shared.answers_cut.fetch_add(1, Relaxed);
+                self.answers_cut.fetch_add(1, Relaxed);
             }
         }
         self.cut
@@ -120,5 +120,40 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::routing::get;
+    use std::io::Write as _;
+    use std::net::TcpStream;
+    use tokio::net::TcpListener;
+
+    /// More than fits between the two.
+    const ANSWER_LEN: usize = 64 << 20;
+
+    #[test]
+    fn an_answer_that_nobody_takes_is_cut_and_counted() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let cut = Arc::new(AtomicU64::new(0));
+            let mut limited = Limited::new(listener, Arc::clone(&cut));
+            limited.lifetime = Duration::from_millis(50);
+            let app = Router::new().route("/", get(|| async { vec![b'x'; ANSWER_LEN] }));
+            tokio::spawn(async move { axum::serve(limited, app).await });
+            // One is idle, which loses nothing; the other asks and does not read.
+            let _idle = TcpStream::connect(address).unwrap();
+            let mut stuck = TcpStream::connect(address).unwrap();
+            stuck.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+            while cut.load(Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(cut.load(Relaxed), 1);
+        });
     }
 }

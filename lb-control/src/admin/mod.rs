@@ -91,12 +91,14 @@ pub(crate) async fn serve(socket: AdminSocket, shared: Arc<Shared>) -> io::Resul
     let app = app(Arc::clone(&shared));
     match socket.socket {
         Socket::Tcp(socket) => {
-            let listener = Limited::new(tokio::net::TcpListener::from_std(socket)?, Arc::clone(&shared));
+            let listener =
+                Limited::new(tokio::net::TcpListener::from_std(socket)?, Arc::clone(&shared.answers_cut));
             axum::serve(listener, app).await
         }
         Socket::Unix(socket, path) => {
             let _removed = RemoveOnDrop(path);
-            let listener = Limited::new(tokio::net::UnixListener::from_std(socket)?, Arc::clone(&shared));
+            let listener =
+                Limited::new(tokio::net::UnixListener::from_std(socket)?, Arc::clone(&shared.answers_cut));
             axum::serve(listener, app).await
         }
     }

@@ -25,6 +25,7 @@ pub(super) const PROCESS: &[Number<WorkerReading>] = &[
     number(Counter, "lb_connections_accepted", "Client connections accepted", |it| it.accepted),
     number(Gauge, "lb_connections_active", "Client connections open", |it| it.active),
     number(Counter, "lb_connections_turned_away", "Client connections over a bound", |it| it.turned_away),
+    number(Gauge, "lb_connections_held", "Client connections that wait for room", |it| it.held),
     number(Counter, "lb_accept_failures", "Accepts that failed for want of descriptors or memory", |it| {
         it.accept_failures
     }),

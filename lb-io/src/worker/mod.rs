@@ -328,6 +328,7 @@ impl Worker {
         self.hand_on_log();
         self.counters().buffer_bytes.set(self.buffers.borrow().lent_bytes() as u64);
         self.counters().upstream_idle.set(self.pools.borrow().idle() as u64);
+        self.counters().held.set(self.held.borrow().len() as u64);
         Ok(())
     }
 

@@ -300,6 +300,7 @@ fn left_over(metrics: &Metrics, table: &Table) -> Vec<String> {
         ("server connections", counters.upstream_active.get()),
         ("idle server connections", counters.upstream_idle.get()),
         ("tunnels", counters.tunnels.get()),
+        ("waiting client connections", counters.held.get()),
         ("bytes of buffers", counters.buffer_bytes.get()),
     ];
     for (what, count) in in_use {
