@@ -18,6 +18,7 @@ use crate::log::{AccessLog, LogTarget};
 use crate::metrics::registry::WorkerPlaces;
 use crate::metrics::{Metrics, Options, Recorder};
 use crate::sys;
+use crate::worker::siblings::Siblings;
 use crate::worker::{Limits, Worker};
 
 /// The longest that a worker sleeps.
@@ -181,12 +182,14 @@ impl Engine {
         };
         let limits = limits(config, sys::limits::descriptors());
         let random = RandomState::new();
-        for (number, sockets) in sockets.into_iter().enumerate() {
+        let siblings = Siblings::of(config.workers);
+        for ((number, sockets), siblings) in sockets.into_iter().enumerate().zip(siblings) {
             let mailbox = Arc::new(Mailbox::default());
             let seed = [random.hash_one((number, 0)), random.hash_one((number, 1))];
             let setup = Setup {
                 choice: config.driver,
                 sockets,
+                siblings,
                 names: Arc::clone(&names),
                 table: Arc::clone(table),
                 limits,
@@ -327,6 +330,7 @@ struct ListenerSocket {
 struct Setup {
     choice: DriverChoice,
     sockets: Vec<ListenerSocket>,
+    siblings: Siblings,
     names: Arc<[Box<str>]>,
     table: Arc<Table>,
     limits: Limits,
@@ -362,6 +366,7 @@ fn run(setup: Setup, started: &mpsc::Sender<io::Result<Started>>) {
     let (waker, driver_name) = (selected.driver.waker(), selected.driver.name());
     let Setup { table, limits, metrics, log, seed, names, .. } = setup;
     let worker = Worker::new(selected.driver, table, &names, limits, metrics, log, seed);
+    worker.join(setup.siblings);
     for ListenerSocket { listener, socket } in setup.sockets {
         if let Err(error) = worker.listen(Socket::Kernel(socket), listener as u32) {
             let _ = started.send(Err(error));

@@ -27,3 +27,4 @@ mod reload;
 mod splits;
 mod statsd;
 mod tunnels;
+mod workers;

@@ -224,4 +224,4 @@ pub enum Pipe {
 pub const MAX_SLICES: usize = 8;
 
 /// Events that one [`Driver::turn`] delivers: a longer batch would let the first wait for the last.
-pub const MAX_EVENTS: usize = 320;
+pub const MAX_EVENTS: usize = 400;

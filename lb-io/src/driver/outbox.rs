@@ -10,7 +10,7 @@ use super::ConnKey;
 pub(crate) const GATHERED_BYTES: usize = 2 << 10;
 
 /// Messages after which they are sent, though the turn goes on.
-pub(crate) const GATHERED_MESSAGES: usize = 64;
+pub(crate) const GATHERED_MESSAGES: usize = 128;
 
 /// Connections of which something is to be told: from so many on nothing more is gathered until it is.
 pub(crate) const LATE_EVENTS: usize = 16;

@@ -108,7 +108,7 @@ impl UringDriver {
         for _ in 0..2 {
             self.waker.wake();
             let mut ring = self.ring.borrow_mut();
-            ring.turn(Some(Duration::from_secs(1)))?;
+            ring.turn(Some(Duration::from_secs(1)), 1)?;
             ring.take(usize::MAX, &mut taken);
             self.waker.0.clear();
             match taken.pop() {
@@ -302,7 +302,7 @@ impl Driver for UringDriver {
             listener.descriptor = None;
             // The accept holds the socket: it closes when the ring has let go of it. A failure here comes
             // back with the next turn.
-            let _ = ring.turn(Some(Duration::ZERO));
+            let _ = ring.turn(Some(Duration::ZERO), 0);
         }
     }
 
@@ -394,7 +394,7 @@ impl Driver for UringDriver {
         };
         self.kernel.take_late(events, |conn| self.watch_writable(conn, Next::WatchWritable));
         let mut ring = self.ring.borrow_mut();
-        ring.turn(timeout)?;
+        ring.turn(timeout, COMPLETIONS)?;
         let mut taken = self.taken.borrow_mut();
         ring.take(COMPLETIONS, &mut taken);
         for completion in taken.drain(..) {

@@ -26,6 +26,8 @@ const REMEMBERED: usize = 16;
 /// See [`crate::sim`].
 pub struct SimulatedDriver {
     network: Network,
+    /// Among the drivers of this network.
+    place: usize,
     keys: RefCell<Keys>,
     listeners: RefCell<Vec<usize>>,
     /// Messages to be sent with the next turn.
@@ -73,18 +75,24 @@ impl Keys {
     }
 }
 
-struct SimulatedWaker(Network);
+struct SimulatedWaker(Network, usize);
 
 impl Waker for SimulatedWaker {
     fn wake(&self) {
-        self.0.world().woken = true;
+        self.0.world().woken[self.1] = true;
     }
 }
 
 impl SimulatedDriver {
     pub(super) fn new(network: Network) -> SimulatedDriver {
+        let place = {
+            let mut world = network.world();
+            world.woken.push(false);
+            world.woken.len() - 1
+        };
         SimulatedDriver {
             network,
+            place,
             keys: RefCell::default(),
             listeners: RefCell::default(),
             gathered: RefCell::default(),
@@ -123,9 +131,32 @@ impl SimulatedDriver {
         }
     }
 
+    fn is_mine(&self, world: &World, id: EndpointId) -> bool {
+        matches!(world.endpoints[id.0 as usize].owner, Owner::Driver(place, _) if place == self.place)
+    }
+
+    /// Whether this driver has something to tell.
+    fn has_news(&self, world: &World) -> bool {
+        self.listeners.borrow().iter().any(|&index| world.listeners[index].has_waiting())
+            || world.woken[self.place]
+            || world.to_tell.iter().any(|id| self.is_mine(world, *id))
+    }
+
+    /// Whether another one has.
+    fn others_have_news(&self, world: &World) -> bool {
+        let waiting = world.listeners.iter().enumerate().any(|(index, listener)| {
+            listener.owner == Owner::Accepting
+                && listener.has_waiting()
+                && !self.listeners.borrow().contains(&index)
+        });
+        waiting
+            || world.woken.iter().enumerate().any(|(place, woken)| *woken && place != self.place)
+            || world.to_tell.iter().any(|id| !self.is_mine(world, *id))
+    }
+
     /// Adds what is due now; whether that was anything.
     fn deliver(&self, world: &mut World, events: &mut Vec<Event>) {
-        if std::mem::take(&mut world.woken) {
+        if std::mem::take(&mut world.woken[self.place]) {
             events.push(Event::Woken);
         }
         let mut limit = MAX_EVENTS - NOISE;
@@ -135,7 +166,10 @@ impl SimulatedDriver {
         }
         self.deliver_accepted(world, events, limit.div_ceil(2));
         limit -= events.len().min(limit);
-        let mut queued = std::mem::take(&mut world.to_tell);
+        let (mut queued, others) = std::mem::take(&mut world.to_tell)
+            .into_iter()
+            .partition::<Vec<_>, _>(|id| self.is_mine(world, *id));
+        world.to_tell = others;
         world.random().shuffle(&mut queued);
         let mut batch = Vec::new();
         for id in queued {
@@ -145,7 +179,7 @@ impl SimulatedDriver {
                 continue;
             }
             let endpoint = world.endpoint(id);
-            let Owner::Driver(conn) = endpoint.owner else { continue };
+            let Owner::Driver(_, conn) = endpoint.owner else { continue };
             if std::mem::take(&mut endpoint.tell_readable) {
                 let hangup = endpoint.hangup();
                 endpoint.hangup_told |= hangup;
@@ -274,7 +308,7 @@ impl Driver for SimulatedDriver {
         let mut keys = self.keys.borrow_mut();
         let conn = keys.insert();
         keys.slots[conn.index as usize].endpoint = Some(id);
-        world.endpoint(id).owner = Owner::Driver(conn);
+        world.endpoint(id).owner = Owner::Driver(self.place, conn);
         world.tell_if_readable(id);
         Ok(conn)
     }
@@ -287,7 +321,7 @@ impl Driver for SimulatedDriver {
         }
         let mut keys = self.keys.borrow_mut();
         let conn = keys.insert();
-        let id = world.connect(address, ENGINE_HOST, Owner::Driver(conn));
+        let id = world.connect(address, ENGINE_HOST, Owner::Driver(self.place, conn));
         keys.slots[conn.index as usize].endpoint = Some(id);
         Ok(conn)
     }
@@ -399,8 +433,7 @@ impl Driver for SimulatedDriver {
         let deadline = timeout.map(|timeout| start + timeout);
         world.advance(start + TURN_COST);
         loop {
-            let waiting = self.listeners.borrow().iter().any(|&index| world.listeners[index].has_waiting());
-            if waiting || world.woken || !world.to_tell.is_empty() {
+            if self.has_news(&world) {
                 // What comes a little later may share the batch.
                 let grace = Duration::from_micros(world.random().pick(&[0, 0, 50, 1_000]));
                 let grace =
@@ -408,6 +441,10 @@ impl Driver for SimulatedDriver {
                 let end = world.now() + grace;
                 world.advance(end);
                 self.deliver(&mut world, events);
+                return Ok(());
+            }
+            // Time does not pass over what another driver has to do.
+            if self.others_have_news(&world) {
                 return Ok(());
             }
             match (world.next_due(), deadline) {
@@ -430,7 +467,7 @@ impl Driver for SimulatedDriver {
     }
 
     fn waker(&self) -> Arc<dyn Waker> {
-        Arc::new(SimulatedWaker(self.network.clone()))
+        Arc::new(SimulatedWaker(self.network.clone(), self.place))
     }
 
     fn pipe(&self) -> Option<Pipe> {

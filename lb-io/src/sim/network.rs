@@ -29,7 +29,7 @@ impl Network {
         Network(Arc::new(Mutex::new(World::new(seed, faults, window))))
     }
 
-    /// The driver of the one worker in this network.
+    /// The driver of a worker in this network. Several take turns; time passes when none has anything to do.
     pub fn driver(&self) -> SimulatedDriver {
         SimulatedDriver::new(self.clone())
     }

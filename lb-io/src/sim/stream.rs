@@ -141,7 +141,7 @@ impl World {
             State::Connected if endpoint.fin_sent => return Err(ErrorKind::BrokenPipe.into()),
             State::Connected => {}
         }
-        let by_driver = matches!(endpoint.owner, Owner::Driver(_));
+        let by_driver = matches!(endpoint.owner, Owner::Driver(..));
         let whole: usize = bufs.iter().map(|buf| buf.len()).sum();
         if self.random.chance(self.faults.reset) {
             self.break_both(id);

@@ -25,8 +25,8 @@ pub(super) const PIPE_BYTES: usize = 16 * 1024;
 pub(super) enum Owner {
     /// Waits in a backlog, or is held as an unattached socket.
     Nobody,
-    /// A connection of the driver.
-    Driver(ConnKey),
+    /// A connection of a driver.
+    Driver(usize, ConnKey),
     /// A listener of the driver.
     Accepting,
     Actor(usize),
@@ -81,10 +81,10 @@ pub(super) struct World {
     next_port: u16,
     pub actors: Vec<Option<Box<dyn Actor>>>,
     woken_actors: VecDeque<usize>,
-    /// Endpoints of the driver with something to tell.
+    /// Endpoints of the drivers with something to tell.
     pub to_tell: Vec<EndpointId>,
-    /// The driver's waker was called.
-    pub woken: bool,
+    /// Whether a driver's waker was called, by driver.
+    pub woken: Vec<bool>,
     pub traced: bool,
 }
 
@@ -104,7 +104,7 @@ impl World {
             actors: Vec::new(),
             woken_actors: VecDeque::new(),
             to_tell: Vec::new(),
-            woken: false,
+            woken: Vec::new(),
             traced: false,
         }
     }
@@ -190,7 +190,7 @@ impl World {
         if self.traced {
             let endpoint = &self.endpoints[id.0 as usize];
             let who = match endpoint.owner {
-                Owner::Driver(conn) => format!("engine {conn:?}"),
+                Owner::Driver(driver, conn) => format!("engine {driver} {conn:?}"),
                 Owner::Actor(actor) => format!("actor {actor}"),
                 Owner::Nobody | Owner::Accepting => "nobody".to_owned(),
             };
@@ -202,7 +202,7 @@ impl World {
 
     pub fn tell_readable(&mut self, id: EndpointId) {
         let late = self.faults.late_readiness;
-        if matches!(self.endpoint(id).owner, Owner::Driver(_)) && self.random.chance(late) {
+        if matches!(self.endpoint(id).owner, Owner::Driver(..)) && self.random.chance(late) {
             let delay = Duration::from_micros(self.random.below(20_000));
             self.schedule(self.now + delay, Happening::TellReadable(id));
         } else {
@@ -220,7 +220,7 @@ impl World {
 
     fn tell_readable_now(&mut self, id: EndpointId) {
         match self.endpoint(id).owner {
-            Owner::Driver(_) => {
+            Owner::Driver(..) => {
                 let queued = self.is_queued(id);
                 self.endpoint(id).tell_readable = true;
                 if !queued {
@@ -235,7 +235,7 @@ impl World {
     pub fn tell_writable(&mut self, id: EndpointId) {
         self.endpoint(id).wants_writable = false;
         match self.endpoint(id).owner {
-            Owner::Driver(_) => {
+            Owner::Driver(..) => {
                 let queued = self.is_queued(id);
                 self.endpoint(id).tell_writable = true;
                 if !queued {
@@ -302,7 +302,7 @@ impl World {
         let local = SocketAddr::from((from, port));
         let id = self.new_endpoint(owner, State::Connecting, Addresses { peer: to, local });
         self.endpoint(id).wants_writable = true;
-        let unanswered = matches!(owner, Owner::Driver(_)) && self.random.chance(self.faults.unanswered);
+        let unanswered = matches!(owner, Owner::Driver(..)) && self.random.chance(self.faults.unanswered);
         if !unanswered {
             let at = self.now + self.latency();
             self.schedule(at, Happening::ConnectOutcome(id));
@@ -321,11 +321,18 @@ impl World {
             return;
         }
         let addresses = self.addresses(id);
-        let by_driver = matches!(self.endpoint(id).owner, Owner::Driver(_));
+        let by_driver = matches!(self.endpoint(id).owner, Owner::Driver(..));
         let refused = by_driver && self.random.chance(self.faults.refused);
-        let listener = self.listeners.iter().position(|listener| {
+        let takes = |listener: &Listener| {
             listener.open && listener.address == addresses.peer && listener.backlog.len() < BACKLOG
-        });
+        };
+        let mut listeners: Vec<usize> =
+            (0..self.listeners.len()).filter(|at| takes(&self.listeners[*at])).collect();
+        // Several that share an address take it in turns by lot, as with SO_REUSEPORT.
+        if listeners.len() > 1 {
+            listeners = vec![self.random.pick(&listeners)];
+        }
+        let listener = listeners.first().copied();
         match listener {
             Some(listener) if !refused => {
                 let mirrored = Addresses { peer: addresses.local, local: addresses.peer };
@@ -372,7 +379,7 @@ impl World {
     pub fn held(&self) -> Held {
         let mut held = Held::default();
         for endpoint in &self.endpoints {
-            if let Owner::Driver(conn) = endpoint.owner {
+            if let Owner::Driver(_, conn) = endpoint.owner {
                 held.attached.push((conn, endpoint.addresses));
             }
         }

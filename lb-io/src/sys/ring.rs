@@ -104,6 +104,9 @@ pub enum Outcome {
     Failed(io::Error),
 }
 
+/// Pieces of deferred work that one call is sure to do, if so many are due.
+const DEFERRED_WORK_MAX: usize = 16;
+
 /// A ring that belongs to the thread that made it (`SINGLE_ISSUER`), hence neither `Send` nor `Sync`.
 pub struct Ring {
     ring: IoUring,
@@ -202,11 +205,11 @@ impl Ring {
     }
 
     /// Submits what was pushed, runs the kernel's deferred work, and waits until a completion is there or
-    /// `timeout` (None: for ever) is over.
+    /// `timeout` (None: for ever) is over. Where more are due at once it goes on until there are `enough`.
     ///
     /// # Errors
     /// What io_uring_enter(2) says, but for what the next call repairs.
-    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn turn(&mut self, timeout: Option<Duration>, enough: usize) -> io::Result<()> {
         while let Some(entry) = self.late.pop_front() {
             if !self.push_now(&entry) {
                 self.late.push_front(entry);
@@ -214,9 +217,21 @@ impl Ring {
             }
         }
         match timeout {
-            Some(Duration::ZERO) => self.enter(0, None),
-            _ => self.enter(1, timeout),
+            Some(Duration::ZERO) => self.enter(0, None)?,
+            _ => self.enter(1, timeout)?,
         }
+        // Since Linux 6.13 one call does at most 20 pieces of deferred work, however many are due.
+        let mut before = 0;
+        while self.waiting() >= before + DEFERRED_WORK_MAX && self.waiting() < enough {
+            before = self.waiting();
+            self.enter(0, None)?;
+        }
+        Ok(())
+    }
+
+    /// Completions that wait to be taken.
+    fn waiting(&mut self) -> usize {
+        self.ring.completion().len()
     }
 
     fn enter(&mut self, min_complete: u32, timeout: Option<Duration>) -> io::Result<()> {

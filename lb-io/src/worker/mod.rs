@@ -7,6 +7,7 @@ pub mod buffers;
 pub mod conns;
 pub mod pipes;
 pub mod randomness;
+pub mod siblings;
 pub mod tasks;
 pub mod timers;
 
@@ -24,6 +25,7 @@ use self::buffers::BufferPool;
 use self::conns::{Conns, Fill, Owner};
 use self::pipes::Pipes;
 use self::randomness::Randomness;
+use self::siblings::{Handed, Siblings};
 use self::tasks::{TaskIndex, Tasks};
 use self::timers::Timers;
 use crate::counters::Counters;
@@ -117,6 +119,7 @@ struct Listener {
 /// A worker. All of it lives on one thread; tasks share it through an `Rc`.
 pub struct Worker {
     pub(crate) driver: Box<dyn Driver>,
+    siblings: RefCell<Siblings>,
     pub(crate) conns: RefCell<Conns>,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) buffers: RefCell<BufferPool>,
@@ -169,8 +172,10 @@ impl Worker {
         let cursors = Cursors::new(randomness.draw() as u64);
         let current = Rc::new(current_of(table, metrics.layout(), listener_names, cursors, &mut pools).0);
         let now = driver.now();
+        let alone = Siblings::of(1).swap_remove(0);
         Rc::new(Self {
             driver,
+            siblings: RefCell::new(alone),
             conns: RefCell::new(Conns::with_room(USUAL_CONNS)),
             timers: RefCell::default(),
             buffers: RefCell::new(BufferPool::new(limits.buffer_bytes)),
@@ -202,6 +207,12 @@ impl Worker {
             events: RefCell::new(Vec::with_capacity(MAX_EVENTS)),
             expired: RefCell::default(),
         })
+    }
+
+    /// Makes it one of several workers, which hand fresh connections to each other. Comes before listening.
+    pub fn join(&self, siblings: Siblings) {
+        siblings.open(self.driver.waker());
+        *self.siblings.borrow_mut() = siblings;
     }
 
     /// Serves a listening socket of the listener whose name stands at `listener`.
@@ -250,11 +261,13 @@ impl Worker {
 
     /// Stops accepting, closes idle client connections and has every response say that its connection
     /// closes. [`Worker::is_drained`] tells when nothing is left.
-    pub fn drain(&self) {
+    pub fn drain(self: &Rc<Self>) {
         if self.draining_since.get().is_some() {
             return;
         }
         self.draining_since.set(Some(self.driver.now()));
+        self.siblings.borrow().close();
+        self.take_handed();
         let all = self.conns.borrow().all();
         for (conn, owner) in all {
             if owner == Owner::IdleDownstream && self.slot(conn, |slot| slot.served > 0) {
@@ -294,6 +307,8 @@ impl Worker {
         self.tasks.run();
         self.tasks.clear();
         self.held.borrow_mut().clear();
+        self.siblings.borrow().close();
+        while self.siblings.borrow().take().is_some() {}
         let all = self.conns.borrow().all();
         for (conn, _) in all {
             self.close(conn, true);
@@ -352,7 +367,8 @@ impl Worker {
         }
     }
 
-    fn wait_for(&self, longest: Duration) -> Duration {
+    /// How long the next turn may wait for events, at most `longest`.
+    pub fn wait_for(&self, longest: Duration) -> Duration {
         if self.tasks.any_woken() {
             return Duration::ZERO;
         }
@@ -412,7 +428,10 @@ impl Worker {
                 self.counters().accept_failures.add(1);
                 self.pause_accepting(|known| known.key == listener);
             }
-            Event::Woken => self.woken.set(true),
+            Event::Woken => {
+                self.woken.set(true);
+                self.take_handed();
+            }
         }
     }
 
@@ -437,9 +456,31 @@ impl Worker {
         }
     }
 
+    /// A connection came in here: it stays, or goes to a worker that has fewer.
     fn accepted(self: &Rc<Self>, listener: ListenerKey, socket: Socket, peer: SocketAddr) {
         // Also of a listener that was closed meanwhile.
-        let index = self.listener_by_key.borrow()[listener as usize];
+        let listener = self.listener_by_key.borrow()[listener as usize];
+        let lot = self.randomness.borrow_mut().lot();
+        let stays = {
+            let siblings = self.siblings.borrow();
+            siblings.hand_over(Handed { listener, socket, peer }, lot).inspect(|_| siblings.opened())
+        };
+        if let Some(handed) = stays {
+            self.receive(handed);
+        }
+    }
+
+    /// Takes what other workers handed over.
+    fn take_handed(self: &Rc<Self>) {
+        loop {
+            let Some(handed) = self.siblings.borrow().take() else { return };
+            self.receive(handed);
+        }
+    }
+
+    /// Takes in, or holds, a connection that is counted as this worker's.
+    fn receive(self: &Rc<Self>, handed: Handed) {
+        let Handed { listener: index, socket, peer } = handed;
         self.metrics.listener(index).accepted.add(1);
         if !self.is_full(index) {
             // A client that had to wait for us has sent its request by now, as a rule.
@@ -450,6 +491,7 @@ impl Worker {
         } else if self.held.borrow().len() < self.limits.held {
             self.held.borrow_mut().push_back((index, socket, peer));
         } else {
+            self.siblings.borrow().ended();
             self.metrics.listener(index).turned_away.add(1);
         }
         if self.is_full(index) {
@@ -469,6 +511,7 @@ impl Worker {
     /// Takes an accepted connection in.
     fn admit(&self, listener: u32, socket: Socket, peer: SocketAddr) -> Option<ConnKey> {
         let Ok(conn) = self.driver.attach(socket) else {
+            self.siblings.borrow().ended();
             self.metrics.listener(listener).turned_away.add(1);
             return None;
         };
@@ -579,6 +622,7 @@ impl Worker {
         let listener = self.slot(conn, |slot| slot.listener);
         self.close(conn, reset);
         self.downstream.set(self.downstream.get() - 1);
+        self.siblings.borrow().ended();
         self.open_by_listener.borrow_mut()[listener as usize] -= 1;
         self.metrics.listener(listener).active.subtract(1);
         self.resume_accepting();

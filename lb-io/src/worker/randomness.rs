@@ -30,6 +30,12 @@ impl Randomness {
         u128::from(self.worker) << 64 | u128::from(mix(self.ids))
     }
 
+    /// A number for choices in which nobody has a stake.
+    pub fn lot(&mut self) -> u64 {
+        self.ids = self.ids.wrapping_add(1);
+        mix(self.ids)
+    }
+
     /// The next number.
     pub fn draw(&mut self) -> u128 {
         self.drawn += 1;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use lb_core::{SecretKey, Spec, Table};
 use lb_io::driver::{Driver, Socket};
 use lb_io::metrics::{Metrics, Options};
 use lb_io::sim::{Faults, Network, Random};
+use lb_io::worker::siblings::Siblings;
 use lb_io::worker::{Limits, Worker};
 
 use super::client::Client;
@@ -173,19 +175,23 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     let table = Arc::new(Table::new(snapshot(&mut scene.random, &servers), None));
     let names: Arc<[Box<str>]> = Arc::from(vec![Box::from("web")]);
     let limits = limits(scene.calm, &mut scene.random);
-    let metrics = Metrics::new(1, &names, Options::default());
-    let recorder = metrics.recorder(0, &metrics.publish(&table.snapshot));
-    let worker = Worker::new(
-        Box::new(scene.network.driver()),
-        Arc::clone(&table),
-        &names,
-        limits,
-        recorder,
-        None,
-        [seed as u8; 16],
-    );
-    let listening = Socket::Simulated(scene.network.listening(front));
-    worker.listen(listening, 0).expect("the simulated listener is taken");
+    let count = scene.random.pick(&[1, 1, 1, 2, 4]);
+    let metrics = Metrics::new(count, &names, Options::default());
+    let published = metrics.publish(&table.snapshot);
+    let workers: Vec<_> = Siblings::of(count)
+        .into_iter()
+        .enumerate()
+        .map(|(number, siblings)| {
+            let driver = Box::new(scene.network.driver());
+            let recorder = metrics.recorder(number, &published);
+            let seed = [(seed as u8).wrapping_add(number as u8); 16];
+            let worker = Worker::new(driver, Arc::clone(&table), &names, limits, recorder, None, seed);
+            worker.join(siblings);
+            let listening = Socket::Simulated(scene.network.listening(front));
+            worker.listen(listening, 0).expect("the simulated listener is taken");
+            worker
+        })
+        .collect();
     for address in servers {
         scene.spawn_origin(address);
     }
@@ -198,7 +204,7 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
         (!scene.calm && scene.random.chance(1_000)).then(|| Duration::from_millis(scene.random.below(5_000)));
     let mut table = table;
     while !scene.network.actors_are_done() {
-        if let Err(error) = worker.turn(TURN) {
+        if let Err(error) = turn(&workers, &scene.network) {
             return Outcome::failed(format!("the driver failed: {error}"));
         }
         if scene.network.now() > PATIENCE {
@@ -206,26 +212,30 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
             break;
         }
         if drain_at.is_some_and(|at| at <= scene.network.now()) {
-            worker.drain();
+            workers.iter().for_each(|worker| worker.drain());
         }
         if reload_at.is_some_and(|at| at <= scene.network.now()) {
             reload_at = None;
             let snapshot = snapshot(&mut scene.random, &[SocketAddr::from(([10, 0, 0, 1], 80))]);
             table = Arc::new(Table::new(snapshot, Some(&table)));
             let published = metrics.publish(&table.snapshot);
-            worker.publish(Arc::clone(&table), published.for_worker(0));
+            for (number, worker) in workers.iter().enumerate() {
+                worker.publish(Arc::clone(&table), published.for_worker(number));
+            }
         }
     }
     // Nobody is left: faults end, and so must everything that the engine still holds for the clients.
     scene.network.set_faults(Faults::none());
     let until = scene.network.now() + AFTERWARDS;
     while scene.network.now() < until && wrong.is_empty() {
-        if let Err(error) = worker.turn(TURN) {
+        if let Err(error) = turn(&workers, &scene.network) {
             return Outcome::failed(format!("the driver failed: {error}"));
         }
     }
-    if worker.is_draining() && wrong.is_empty() && !worker.is_drained() {
-        wrong.push("not drained when everybody has left".to_owned());
+    for worker in &workers {
+        if worker.is_draining() && wrong.is_empty() && !worker.is_drained() {
+            wrong.push("not drained when everybody has left".to_owned());
+        }
     }
     wrong.extend(scene.judge(kind));
     let held = scene.network.held();
@@ -234,8 +244,8 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     }
     wrong.extend(left_over(&metrics, &table));
     wrong.extend(uncounted(&scene, &metrics));
-    worker.stop();
-    drop(worker);
+    workers.iter().for_each(|worker| worker.stop());
+    drop(workers);
     let held = scene.network.held();
     if held != Default::default() {
         wrong.push(format!("still held by a worker that was dropped: {held:?}"));
@@ -245,6 +255,12 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
         *ends.entry(format!("{:?}", record.end)).or_default() += 1;
     }
     Outcome { wrong, ended_at: scene.network.now(), ends }
+}
+
+/// One turn of each worker. Virtual time passes in one worker's turn for all, so none sleeps past another's timers.
+fn turn(workers: &[Rc<Worker>], network: &Network) -> std::io::Result<()> {
+    let left = |worker: &Rc<Worker>| (worker.now() + worker.wait_for(TURN)).saturating_sub(network.now());
+    workers.iter().try_for_each(|worker| worker.turn(workers.iter().map(left).min().unwrap_or(TURN)))
 }
 
 fn limits(calm: bool, random: &mut Random) -> Limits {
@@ -290,19 +306,23 @@ fn snapshot(random: &mut Random, servers: &[SocketAddr]) -> lb_core::Snapshot {
 /// What the engine's own numbers say is still in use.
 fn left_over(metrics: &Metrics, table: &Table) -> Vec<String> {
     let mut wrong = Vec::new();
-    let worker = metrics.workers().next().expect("one worker");
-    let (counters, arms, servers) = (&worker.counters, metrics.arms(), metrics.servers());
-    let in_use = [
-        ("client connections", worker.of_listeners(|listener| &listener.active)),
-        ("exchanges", worker.of_listeners(|listener| &listener.exchanges)),
+    let (arms, servers) = (metrics.arms(), metrics.servers());
+    let mut in_use = vec![
         ("exchanges of arms", arms.iter().map(|(_, arm)| arm.active).sum()),
         ("attempts at servers", servers.iter().map(|(_, server)| server.active).sum()),
-        ("server connections", counters.upstream_active.get()),
-        ("idle server connections", counters.upstream_idle.get()),
-        ("tunnels", counters.tunnels.get()),
-        ("waiting client connections", counters.held.get()),
-        ("bytes of buffers", counters.buffer_bytes.get()),
     ];
+    for worker in metrics.workers() {
+        let counters = &worker.counters;
+        in_use.extend([
+            ("client connections", worker.of_listeners(|listener| &listener.active)),
+            ("exchanges of listeners", worker.of_listeners(|listener| &listener.exchanges)),
+            ("server connections", counters.upstream_active.get()),
+            ("idle server connections", counters.upstream_idle.get()),
+            ("tunnels", counters.tunnels.get()),
+            ("waiting client connections", counters.held.get()),
+            ("bytes of buffers", counters.buffer_bytes.get()),
+        ]);
+    }
     for (what, count) in in_use {
         if count != 0 {
             wrong.push(format!("{count} {what} when everybody has left"));
@@ -319,8 +339,15 @@ fn left_over(metrics: &Metrics, table: &Table) -> Vec<String> {
 /// Every exchange is counted once: each answer that a client got, and none that nobody asked for.
 fn uncounted(scene: &Scene, metrics: &Metrics) -> Vec<String> {
     let ledger = scene.ledger.open();
-    let counters = metrics.workers().next().expect("one worker");
-    let statuses = counters.statuses();
+    let (mut statuses, mut replies) = (BTreeMap::new(), BTreeMap::new());
+    for worker in metrics.workers() {
+        for (status, count) in worker.statuses() {
+            *statuses.entry(status).or_insert(0) += count;
+        }
+        for (word, count) in worker.local_replies() {
+            *replies.entry(word).or_insert(0) += count;
+        }
+    }
     let counted: u64 = statuses.values().sum();
     let answered = ledger
         .records
@@ -329,7 +356,6 @@ fn uncounted(scene: &Scene, metrics: &Metrics) -> Vec<String> {
         .count();
     // Without memory to read into, what comes on an idle connection is taken for a request though it may be
     // the client's end.
-    let replies = counters.local_replies();
     let overloaded = replies.get("overloaded").copied().unwrap_or(0);
     let sent = ledger.records.len() as u64;
     if counted < answered as u64 || counted > sent + overloaded {
