@@ -3,6 +3,7 @@
 //! - `hash`: the bare function over short and long input, and a session's bucket (one more part on a half-made hash).
 //! - `current`: asking for the current table: through a reader while nothing changes, from the handle, and through a
 //!   reader while another thread publishes without a pause. Each with a decision, too.
+//! - `health`: one look at the outliers among 1,000 servers, each of which has traffic.
 //! - `publish`: joining a snapshot of 100 servers with the live state before it and publishing it, alone and against
 //!   threads that read without a pause.
 
@@ -14,8 +15,12 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lb_core::hash::{Keyed, Purpose, siphash_2_4_128};
+use lb_core::health::Watching;
+use lb_core::outlier::OutlierSettings;
 use lb_core::spec::{Address, BackendSpec, RouteSpec, ServerSpec};
-use lb_core::{Handle, Outcome, Reader, RequestView, SecretKey, Snapshot, Spec, Verdict, compile, decide};
+use lb_core::{
+    Handle, Monitor, Outcome, Reader, RequestView, SecretKey, Snapshot, Spec, Verdict, compile, decide,
+};
 
 const NOW: Duration = Duration::from_secs(1);
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -48,7 +53,7 @@ fn hash(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn snapshot() -> Snapshot {
+fn snapshot(servers: u16) -> Snapshot {
     let server = |number: u16| ServerSpec {
         name: format!("s{number}"),
         address: Address::Literal(SocketAddr::new(SOURCE, 1 + number)),
@@ -58,7 +63,7 @@ fn snapshot() -> Snapshot {
         routes: vec![RouteSpec { name: "app".into(), backend: Some("app".into()), ..RouteSpec::default() }],
         backends: vec![BackendSpec {
             name: "app".into(),
-            servers: (0..SERVERS).map(server).collect(),
+            servers: (0..servers).map(server).collect(),
             ..BackendSpec::default()
         }],
         ..Spec::default()
@@ -98,7 +103,7 @@ fn beside(count: u64, other: impl Fn(u64, &AtomicBool) + Sync, measured: impl Fn
 }
 
 fn current(criterion: &mut Criterion) {
-    let handle = Handle::new(snapshot());
+    let handle = Handle::new(snapshot(SERVERS));
     let mut group = criterion.benchmark_group("current");
     let mut reader = handle.reader(1);
     group.bench_function("reader", |bencher| bencher.iter(|| black_box(reader.current().0.snapshot.hash())));
@@ -106,7 +111,7 @@ fn current(criterion: &mut Criterion) {
     group.bench_function("reader and exchange", |bencher| bencher.iter(|| exchange(&mut reader)));
     let publish = |_, ends: &AtomicBool| {
         while !ends.load(Relaxed) {
-            handle.publish(snapshot());
+            handle.publish(snapshot(SERVERS));
         }
     };
     beside(1, publish, || {
@@ -121,7 +126,7 @@ fn current(criterion: &mut Criterion) {
 }
 
 fn publish(criterion: &mut Criterion) {
-    let handle = Handle::new(snapshot());
+    let handle = Handle::new(snapshot(SERVERS));
     let mut group = criterion.benchmark_group("publish");
     for readers in [0, 1, 4] {
         let read = |seed, ends: &AtomicBool| {
@@ -132,12 +137,39 @@ fn publish(criterion: &mut Criterion) {
         };
         beside(readers, read, || {
             group.bench_function(BenchmarkId::new("readers", readers), |bencher| {
-                bencher.iter_batched(snapshot, |snapshot| handle.publish(snapshot), BatchSize::SmallInput);
+                bencher.iter_batched(
+                    || snapshot(SERVERS),
+                    |snapshot| handle.publish(snapshot),
+                    BatchSize::SmallInput,
+                );
             });
         });
     }
     group.finish();
 }
 
-criterion_group!(embed, hash, current, publish);
+fn health(criterion: &mut Criterion) {
+    const COUNT: u16 = 1_000;
+    let watching = Watching { outliers: Some(OutlierSettings::default()), ..Watching::default() };
+    let handle = Handle::new(snapshot(COUNT));
+    let mut reader = handle.reader(1);
+    let mut monitor = Monitor::new();
+    monitor.fit(&handle.load(), |_| watching, NOW);
+    let mut now = NOW;
+    let mut group = criterion.benchmark_group("health");
+    group.bench_function(BenchmarkId::new("look", COUNT), |bencher| {
+        bencher.iter_batched(
+            || {
+                now += Duration::from_secs(1);
+                (0..COUNT).for_each(|_| exchange(&mut reader));
+                now
+            },
+            |now| monitor.look(now),
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(embed, hash, current, publish, health);
 criterion_main!(embed);

@@ -45,6 +45,40 @@ pub const REMOVAL_FIRST: Duration = Duration::from_millis(100);
 /// How long repeated connect failures take a server out of picks at most.
 pub const REMOVAL_MAX: Duration = Duration::from_secs(10);
 
+/// Time between two checks of a server.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// Time between two checks of a server while the next results decide whether it is up.
+pub const CHECK_FAST_INTERVAL: Duration = Duration::from_millis(500);
+/// Percent by which times between checks are made longer or shorter at random.
+pub const CHECK_JITTER_PERCENT: u32 = 20;
+/// Good checks in a row that bring a server up.
+pub const CHECK_RISE: u32 = 2;
+/// Bad checks in a row that take a server down.
+pub const CHECK_FALL: u32 = 3;
+
+/// Failures in a row that eject a server.
+pub const OUTLIER_FAILURES: u32 = 5;
+/// Points of percent by which more of a server's attempts than of the others' fail before it is ejected.
+pub const OUTLIER_RATIO_MARGIN_PERCENT: u32 = 25;
+/// Attempts that a server must have had before its share of failures is judged.
+pub const OUTLIER_RATIO_SAMPLES: u32 = 50;
+/// A server that is so many times slower than the others is ejected.
+pub const OUTLIER_LATENCY_FACTOR: u32 = 10;
+/// Shorter latencies eject nobody.
+pub const OUTLIER_LATENCY_MIN: Duration = Duration::from_millis(50);
+/// Responses that a server must have given before its latency is judged.
+pub const OUTLIER_LATENCY_SAMPLES: u32 = 10;
+/// What happened longer ago than twice this does not count.
+pub const OUTLIER_WINDOW: Duration = Duration::from_secs(10);
+/// How long a first ejection lasts; each further one twice as long.
+pub const EJECTION_FIRST: Duration = Duration::from_secs(10);
+/// How long an ejection lasts at most.
+pub const EJECTION_MAX: Duration = Duration::from_secs(300);
+/// After so long without a new one, ejections are forgotten.
+pub const FORGIVE_AFTER: Duration = Duration::from_secs(600);
+/// Servers of a backend, in percent, that may be ejected at once.
+pub const EJECTED_MAX_PERCENT: u32 = 30;
+
 /// Listeners in a spec at most; more is a problem at compile time, as for the bounds below.
 pub const LISTENERS_MAX: usize = 64;
 /// Routes in a spec at most.

@@ -104,15 +104,38 @@ pub enum Health {
 
 /// Why a server is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Why {
-    /// Probes could not connect.
+    /// Its checks could not connect.
     Connect,
-    /// Probes got no answer in time.
+    /// Its checks got no answer in time.
     Timeout,
-    /// Probes got a wrong answer.
+    /// Its checks got a wrong answer.
     Answer,
     /// Somebody said so.
     Told,
+    /// It is to be checked before it is used, and no check has come to an end yet.
+    Unchecked,
+    /// Ejected: attempts failed in a row.
+    FailedInRow,
+    /// Ejected: far more of its attempts failed than of the others'.
+    FailedMore,
+    /// Ejected: its answers take many times as long as the others'.
+    Slower,
+}
+
+impl Why {
+    /// All of them; 1 and the place is how live state writes them.
+    const ALL: [Why; 8] = [
+        Why::Connect,
+        Why::Timeout,
+        Why::Answer,
+        Why::Told,
+        Why::Unchecked,
+        Why::FailedInRow,
+        Why::FailedMore,
+        Why::Slower,
+    ];
 }
 
 impl Health {
@@ -124,7 +147,23 @@ impl Health {
             Health::Down(Why::Timeout) => "down (timeout)",
             Health::Down(Why::Answer) => "down (answer)",
             Health::Down(Why::Told) => "down (told)",
+            Health::Down(Why::Unchecked) => "down (not checked yet)",
+            Health::Down(Why::FailedInRow) => "down (ejected: failures in a row)",
+            Health::Down(Why::FailedMore) => "down (ejected: more failures than the others)",
+            Health::Down(Why::Slower) => "down (ejected: slower than the others)",
         }
+    }
+
+    fn code(self) -> u32 {
+        match self {
+            Health::Up => 0,
+            Health::Down(why) => why as u32 + 1,
+        }
+    }
+
+    fn of_code(code: u32) -> Health {
+        let why = (code as usize).checked_sub(1).and_then(|place| Why::ALL.get(place));
+        why.map_or(Health::Up, |why| Health::Down(*why))
     }
 }
 
@@ -265,24 +304,12 @@ impl ServerLive {
 
     /// Whether it answers.
     pub fn health(&self) -> Health {
-        match self.standing.state.load(Relaxed) >> HEALTH_SHIFT {
-            0 => Health::Up,
-            1 => Health::Down(Why::Connect),
-            2 => Health::Down(Why::Timeout),
-            3 => Health::Down(Why::Answer),
-            _ => Health::Down(Why::Told),
-        }
+        Health::of_code(self.standing.state.load(Relaxed) >> HEALTH_SHIFT)
     }
 
     /// Sets whether it answers. Coming up forgets connect failures.
     pub fn set_health(&self, health: Health) {
-        let code = match health {
-            Health::Up => 0,
-            Health::Down(Why::Connect) => 1,
-            Health::Down(Why::Timeout) => 2,
-            Health::Down(Why::Answer) => 3,
-            Health::Down(Why::Told) => 4,
-        };
+        let code = health.code();
         let before = self.update_state(|state| state & ADMIN_BITS | code << HEALTH_SHIFT);
         if code == 0 && before >> HEALTH_SHIFT != 0 {
             self.standing.connect_failures.store(0, Relaxed);

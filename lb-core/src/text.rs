@@ -1,4 +1,6 @@
-//! Help with words that were misspelt.
+//! Words for people: durations, and help with words that were misspelt.
+
+use std::time::Duration;
 
 /// The candidate that was probably meant by `word`: the one with the smallest edit distance (transpositions
 /// count as one), if that is at most a third of the word's length, and at least one edit is allowed.
@@ -44,6 +46,15 @@ fn distance(left: &str, right: &str) -> usize {
         before = std::mem::replace(&mut above, here);
     }
     above[right.len()]
+}
+
+/// A duration in seconds, where it is whole, or in milliseconds.
+pub(crate) fn duration(duration: Duration) -> String {
+    match duration.as_millis() {
+        whole if whole.is_multiple_of(1000) => format!("{} s", whole / 1000),
+        0 => "less than 1 ms".to_owned(),
+        ms => format!("{ms} ms"),
+    }
 }
 
 #[cfg(test)]

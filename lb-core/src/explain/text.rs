@@ -3,8 +3,8 @@
 use super::{Choose, Explanation, Find, Limits, Pick, RouteNote, ServerNote};
 use crate::decide::{ArmReason, PickReason, Refusal, RefusalReason, Verdict};
 use crate::spec::{Admin, Policy};
+use crate::text::duration;
 use std::fmt;
-use std::time::Duration;
 
 /// Servers whose state is told, at most.
 const SERVERS_TOLD_MAX: usize = 6;
@@ -182,14 +182,6 @@ fn limits_words(limits: &Limits) -> String {
         words.push_str(&format!(", body up to {max_body} bytes"));
     }
     words
-}
-
-fn duration(duration: Duration) -> String {
-    match duration.as_millis() {
-        whole if whole.is_multiple_of(1000) => format!("{} s", whole / 1000),
-        0 => "less than 1 ms".to_owned(),
-        ms => format!("{ms} ms"),
-    }
 }
 
 fn refusal_words(refusal: &Refusal) -> &'static str {

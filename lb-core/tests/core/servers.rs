@@ -103,6 +103,10 @@ fn states_are_told_as_they_were_set() {
             Health::Down(Why::Timeout),
             Health::Down(Why::Answer),
             Health::Down(Why::Told),
+            Health::Down(Why::Unchecked),
+            Health::Down(Why::FailedInRow),
+            Health::Down(Why::FailedMore),
+            Health::Down(Why::Slower),
             Health::Up,
         ] {
             a.set_admin(admin);
