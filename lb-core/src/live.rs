@@ -209,6 +209,8 @@ struct Standing {
     removed_until_ns: AtomicU64,
     /// In nanoseconds of the caller's clock; 0: none.
     drain_deadline_ns: AtomicU64,
+    health_changes: AtomicU32,
+    removals: AtomicU32,
 }
 
 /// The live state of a server. All of it may be read and written from any thread.
@@ -234,6 +236,10 @@ pub struct ServerCounters {
     pub failed: u64,
     /// Attempts that ended with [`Outcome::Abandoned`].
     pub abandoned: u64,
+    /// Times that it went down or came up.
+    pub health_changes: u32,
+    /// Times that a connect failure took it out of picks.
+    pub removals: u32,
 }
 
 impl ServerCounters {
@@ -311,7 +317,11 @@ impl ServerLive {
     pub fn set_health(&self, health: Health) {
         let code = health.code();
         let before = self.update_state(|state| state & ADMIN_BITS | code << HEALTH_SHIFT);
-        if code == 0 && before >> HEALTH_SHIFT != 0 {
+        let was_up = before >> HEALTH_SHIFT == 0;
+        if was_up != (code == 0) {
+            self.standing.health_changes.fetch_add(1, Relaxed);
+        }
+        if code == 0 && !was_up {
             self.standing.connect_failures.store(0, Relaxed);
             self.standing.removed_until_ns.store(0, Relaxed);
         }
@@ -347,6 +357,8 @@ impl ServerLive {
             connect_failed: load.connect_failed.load(Relaxed),
             failed: load.failed.load(Relaxed),
             abandoned: load.abandoned.load(Relaxed),
+            health_changes: self.standing.health_changes.load(Relaxed),
+            removals: self.standing.removals.load(Relaxed),
         }
     }
 
@@ -413,6 +425,7 @@ impl ServerLive {
         let next_ns = now.0.saturating_add(nanoseconds(removal));
         if self.standing.removed_until_ns.compare_exchange(until_ns, next_ns, Relaxed, Relaxed).is_ok() {
             self.standing.connect_failures.store(failures.saturating_add(1), Relaxed);
+            self.standing.removals.fetch_add(1, Relaxed);
         }
     }
 

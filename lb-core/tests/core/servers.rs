@@ -76,6 +76,8 @@ fn every_permit_ends_once() {
         connect_failed: 1,
         failed: 1,
         abandoned: 1,
+        health_changes: 0,
+        removals: 1,
     };
     assert_eq!(counters, expected);
     assert_eq!(counters.picked(), 7);
@@ -89,8 +91,11 @@ fn health_that_returns_forgets_failures() {
     let a = live(&table, "a");
     assert!(a.removed_until() > client.now);
     a.set_health(Health::Down(Why::Connect));
+    a.set_health(Health::Down(Why::Timeout));
+    assert_eq!(a.counters().health_changes, 1, "it is down for another reason, but down it was");
     a.set_health(Health::Up);
     assert!(a.removed_until() <= client.now);
+    assert_eq!((a.counters().health_changes, a.counters().removals), (2, 1));
 }
 
 #[test]
