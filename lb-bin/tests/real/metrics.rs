@@ -144,6 +144,8 @@ fn a_fallback_is_counted_where_the_session_belongs(driver: Driver) {
     assert_eq!(lb.metric("lb_route_attempts_total", &CANARY), 1.0);
     assert_eq!(lb.metric("lb_route_retries_total", &STABLE), 1.0);
     assert_eq!(lb.metric("lb_server_failures_total", &["server=\"n\"", "kind=\"connect\""]), 1.0);
+    assert_eq!(lb.metric("lb_server_removals_total", &["server=\"n\""]), 1.0);
+    assert_eq!(lb.metric("lb_server_health_changes_total", &[]), 0.0);
     assert_eq!(lb.metric("lb_fallbacks_total", &[]), 1.0);
 }
 

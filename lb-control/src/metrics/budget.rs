@@ -63,8 +63,8 @@ impl Budget {
             + REASONS_MAX
             + 2 * Edges::Coarse.series()
             + haproxy(haproxy::PER_BACKEND);
-        // Of the live state: up, in flight, picks, six classes, three kinds of failures.
-        let per_server = of(SERVER.len()) + some + Edges::Coarse.series() + 12 + haproxy(haproxy::PER_SERVER);
+        // Of the live state: up, in flight, picks, changes of health, removals, six classes, three kinds of failures.
+        let per_server = of(SERVER.len()) + some + Edges::Coarse.series() + 14 + haproxy(haproxy::PER_SERVER);
         Budget {
             process: CONTROL
                 + of(PROCESS.len())

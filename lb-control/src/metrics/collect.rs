@@ -416,6 +416,20 @@ fn live(read: &Read) -> Vec<Family> {
         }),
         spread(
             Kind::Counter,
+            "lb_server_health_changes",
+            "Times that the server went down or came up",
+            &subjects,
+            |labels, it| one(labels, Value::Count(u64::from(it.counters().health_changes))),
+        ),
+        spread(
+            Kind::Counter,
+            "lb_server_removals",
+            "Times that a connect failure took the server out of picks",
+            &subjects,
+            |labels, it| one(labels, Value::Count(u64::from(it.counters().removals))),
+        ),
+        spread(
+            Kind::Counter,
             "lb_server_failures",
             "Attempts without a response, by kind",
             &subjects,

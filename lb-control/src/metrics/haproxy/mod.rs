@@ -22,7 +22,7 @@ pub(super) const PER_FRONTEND: u64 = FRONTEND.len() as u64 + 2 + 6;
 /// Series for each backend at most: plain numbers, states of it and of its servers, classes, means and live numbers.
 pub(super) const PER_BACKEND: u64 = BACKEND.len() as u64 + 2 + STATES.len() as u64 + 6 + 3 + 3;
 /// Series for each server at most.
-pub(super) const PER_SERVER: u64 = SERVER.len() as u64 + STATES.len() as u64 + 6 + 3 + 2;
+pub(super) const PER_SERVER: u64 = SERVER.len() as u64 + STATES.len() as u64 + 6 + 3 + 3;
 /// Series for the process.
 pub(super) const PER_PROCESS: u64 = 6;
 
@@ -261,7 +261,8 @@ fn servers(read: &Read, means: &means::Means) -> Vec<Family> {
     let mut responses = family(Kind::Counter, "haproxy_server_http_responses", "Responses by class");
     let mut states = gauge("haproxy_server_status", "1 for the state that it is in");
     let mut weights = gauge("haproxy_server_weight", "Its weight");
-    let mut downs = gauge("haproxy_server_uweight", "Its configured weight");
+    let mut configured = gauge("haproxy_server_uweight", "Its configured weight");
+    let mut downs = family(Kind::Counter, "haproxy_server_check_up_down", "Times that it went down");
     let [mut connect, mut response, mut total] = average_families("server");
     for (wanted, live) in table.snapshot.servers().iter().zip(table.live.servers()) {
         let Identity { backend, name, address } = &wanted.identity;
@@ -275,7 +276,10 @@ fn servers(read: &Read, means: &means::Means) -> Vec<Family> {
         status(&mut states, &labels, &STATES, STATES[state]);
         let weight = if state == 0 { wanted.weight } else { 0 };
         weights.samples.push(sample(&labels, Value::Level(u64::from(weight))));
-        downs.samples.push(sample(&labels, Value::Level(u64::from(wanted.weight))));
+        configured.samples.push(sample(&labels, Value::Level(u64::from(wanted.weight))));
+        // It begins up, so of all changes the first is down.
+        let went_down = u64::from(live.counters().health_changes).div_ceil(2);
+        downs.samples.push(sample(&labels, Value::Count(went_down)));
         classes(&mut responses, &labels, &reading.attempts.responses);
         let mean = means.of_server(reading);
         for (family, mean) in
@@ -286,6 +290,6 @@ fn servers(read: &Read, means: &means::Means) -> Vec<Family> {
         subjects.push((labels, *reading));
     }
     let mut families = numbers(SERVER, &subjects, |it| &it.attempts);
-    families.extend([responses, states, weights, downs, connect, response, total]);
+    families.extend([responses, states, weights, configured, downs, connect, response, total]);
     families
 }
