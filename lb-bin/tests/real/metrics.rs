@@ -18,6 +18,7 @@ on_both_drivers! {
     times_are_measured_on_both_sides,
     counts_survive_reloads_and_leave_with_their_last_exchange,
     scrapers_that_never_read_hurt_nobody,
+    scrapes_of_many_servers_wake_no_worker,
 }
 
 const SECRETS: &str = "one:00112233445566778899aabbccddeeff\nshare:ffeeddccbbaa99887766554433221100\n";
@@ -261,6 +262,52 @@ fn scrapers_that_never_read_hurt_nobody(driver: Driver) {
     assert!(lb.metric("lb_scrapes_total", &[]) > 20.0);
     drop(stuck);
     assert_eq!(get(lb.web(), "a", "/").status(), 200);
+}
+
+/// How often each worker's thread has gone to sleep.
+fn sleeps(lb: &Lb) -> Vec<u64> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", lb.pid())).unwrap();
+    let tasks = tasks.map(|task| task.unwrap().path());
+    let is_worker = |task: &std::path::PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("lb-worker-"))
+    };
+    let mut workers: Vec<_> = tasks.filter(is_worker).collect();
+    workers.sort();
+    let count = |task: &std::path::PathBuf| {
+        let status = std::fs::read_to_string(task.join("status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    workers.iter().map(count).collect()
+}
+
+fn scrapes_of_many_servers_wake_no_worker(driver: Driver) {
+    const SCRAPES: usize = 40;
+    let mut config = "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\n".to_owned();
+    for number in 0..100 {
+        let servers: Vec<_> = (0..20).map(|it| (format!("s{it}"), unused_port(number, it))).collect();
+        let servers: Vec<_> = servers.iter().map(|(name, address)| (name.as_str(), *address)).collect();
+        config +=
+            &format!("[[route]]\nname = \"r{number}\"\npath = \"/{number}\"\nbackend = \"b{number}\"\n");
+        config += &backend(&format!("b{number}"), &servers);
+    }
+    let lb = Lb::start(driver, config);
+    assert_eq!(lb.metric("lb_server_up", &[]), 2000.0);
+    let (begun, before) = (Instant::now(), sleeps(&lb));
+    assert_eq!(before.len(), 2);
+    for _ in 0..SCRAPES {
+        assert_eq!(lb.admin_get("/metrics").status(), 200);
+    }
+    // An idle worker looks up once a second, and that is all.
+    let seconds = begun.elapsed().as_secs() + 2;
+    for (before, after) in before.iter().zip(sleeps(&lb)) {
+        assert!(after - before <= seconds, "{} turns in {seconds} s of {SCRAPES} scrapes", after - before);
+    }
+}
+
+/// Addresses where nobody is ever asked.
+fn unused_port(backend: u16, server: u16) -> std::net::SocketAddr {
+    ([127, 0, 0, 1], 10_000 + backend * 20 + server).into()
 }
 
 #[test]
