@@ -20,6 +20,7 @@ use crate::config::{Carried, Config, Listener, MetricsSettings, Origin, Plan, Pu
 use crate::metrics;
 use crate::report::{Diagnostic, Report};
 use crate::statsd;
+use crate::watch;
 use crate::workers::Workers;
 
 /// Reloads that may wait; a further one is dropped, as one that waits will read the newest file anyway.
@@ -83,6 +84,7 @@ impl Control {
             reloads_refused: AtomicU64::new(0),
             metrics: setup.config.metrics.clone(),
             recent: metrics::Recent::default(),
+            watch: watch::keeping::Kept::default(),
             scrapes: AtomicU64::new(0),
             answers_cut: Arc::default(),
             statsd: statsd::Packets::default(),
@@ -98,6 +100,7 @@ impl Control {
         };
         let socket = setup.admin;
         let (admin_shared, recent_shared) = (Arc::clone(&shared), Arc::clone(&shared));
+        let watch_shared = Arc::clone(&shared);
         let settings = shared.metrics.statsd.clone();
         let teller = settings.map(|settings| statsd::Teller::new(Arc::clone(&shared), settings));
         let thread = std::thread::Builder::new().name("lb-control".to_owned()).spawn(move || {
@@ -122,6 +125,7 @@ impl Control {
                     () = reloader.run(received) => {}
                     () = telling => {}
                     () = metrics::keep_recent(recent_shared) => {}
+                    () = watch::keeping::keep(watch_shared) => {}
                     _ = stopped => {}
                 }
                 if let Some(teller) = teller {
@@ -195,6 +199,7 @@ pub(crate) struct Shared {
     pub(crate) reloads_refused: AtomicU64,
     pub(crate) metrics: MetricsSettings,
     pub(crate) recent: metrics::Recent,
+    pub(crate) watch: watch::keeping::Kept,
     /// Times that `/metrics` was asked for.
     pub(crate) scrapes: AtomicU64,
     /// Answers of the admin listener that were not taken before their connection's lifetime was over.

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod metrics;
 pub mod report;
 mod statsd;
+pub mod watch;
 mod workers;
 
 pub use control::{Control, Reloaded, Setup};

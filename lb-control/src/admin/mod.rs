@@ -1,6 +1,7 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/explain`.
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/jumps`, `/explain`.
 
 pub mod client;
+mod jumps;
 mod limit;
 mod metrics;
 
@@ -117,6 +118,7 @@ fn app(shared: Arc<Shared>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::show))
+        .route("/jumps", get(jumps::show))
         .route("/explain", get(show_explanation))
         .fallback(nothing)
         .with_state(shared)
@@ -150,5 +152,5 @@ async fn show_explanation(State(shared): State<Arc<Shared>>, RawQuery(query): Ra
 }
 
 async fn nothing() -> Response {
-    (StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics and /explain\n").into_response()
+    (StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics, /jumps and /explain\n").into_response()
 }

@@ -31,6 +31,9 @@ pub const ALL_REASONS_MAX: u64 = 128 + 1;
 /// Series about ourselves: version, table, reloads, scrapes and so on.
 const CONTROL: u64 = 16;
 
+/// Comparisons of an arm with its past and with the stable arm.
+const JUMPS: u64 = 2 * crate::watch::Of::ALL.len() as u64;
+
 /// How many series there can be, by what they are about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Budget {
@@ -57,7 +60,7 @@ impl Budget {
         let haproxy = |series| if settings.haproxy { series } else { 0 };
         let per_worker = of(WORKER.len()) + all;
         let per_listener = of(LISTENER.len()) + all + ALL_REASONS_MAX + haproxy(haproxy::PER_FRONTEND);
-        let per_arm = of(ARM.len()) + some + REASONS_MAX + 4 * Edges::Fine.series();
+        let per_arm = of(ARM.len()) + JUMPS + some + REASONS_MAX + 4 * Edges::Fine.series();
         let per_backend = of(BACKEND.len() + STATES.len())
             + some
             + REASONS_MAX

@@ -286,7 +286,27 @@ fn arms(shared: &Shared, read: &Read) -> Vec<Family> {
         kind: Kind::Gauge,
         samples: served.map(|(labels, share)| sample(labels, Value::Part(share))).collect(),
     });
+    families.push(Family {
+        name: "lb_route_jump",
+        help: "1 while times or failures of the arm are far above what they should be",
+        kind: Kind::Gauge,
+        samples: jumps(shared, &read.arms),
+    });
     families
+}
+
+fn jumps(shared: &Shared, arms: &[ArmReading]) -> Vec<Sample> {
+    let state = shared.watch.state();
+    let arms = arms.iter().map(crate::watch::Arm::of);
+    let samples = arms.flat_map(|arm| {
+        let subject = [label("route", &arm.route), label("arm", arm.arm), label("backend", &arm.backend)];
+        state.watch.comparisons(&arm).into_iter().map(move |it| {
+            let mut labels = subject.to_vec();
+            labels.extend([label("of", it.of.word()), label("against", it.against.word())]);
+            Sample { labels: Labels::of(labels), value: Value::Level(u64::from(it.jumped())) }
+        })
+    });
+    samples.collect()
 }
 
 fn share_targets(snapshot: &Snapshot, settings: &MetricsSettings) -> Vec<Sample> {
