@@ -1,37 +1,22 @@
-//! Keeps the watch: reads once a second, logs what begins and ends, remembers the latest of it.
+//! Keeps the watch: reads once a second and logs what begins and ends.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use super::{ARMS_MAX, Against, Change, Of, Watch};
+use super::{ARMS_MAX, Change, Watch};
 use crate::control::Shared;
 
 /// How often it is read.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Changes that are remembered.
-pub(crate) const CHANGES_MAX: usize = 20;
-
-/// The watch, and what has changed lately.
+/// The watch, for its keeper and for who asks.
 #[derive(Debug, Default)]
 pub(crate) struct Kept(Mutex<State>);
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) watch: Watch,
-    /// The newest last.
-    pub(crate) changes: VecDeque<(SystemTime, String)>,
     told_of_unwatched: bool,
-}
-
-impl State {
-    pub(crate) fn remember(&mut self, what: String) {
-        if self.changes.len() == CHANGES_MAX {
-            self.changes.pop_front();
-        }
-        self.changes.push_back((SystemTime::now(), what));
-    }
 }
 
 impl Kept {
@@ -46,7 +31,6 @@ impl Kept {
         let changes = state.watch.take(&readings);
         for change in &changes {
             tell(change);
-            state.remember(words(change));
         }
         let unwatched = state.watch.unwatched;
         if unwatched > 0 && !state.told_of_unwatched {
@@ -77,29 +61,5 @@ fn tell(change: &Change) {
         tracing::warn!(route, arm, backend, of, against, now, usual, exchanges, "a jump began");
     } else {
         tracing::info!(route, arm, backend, of, against, "a jump is over");
-    }
-}
-
-/// A change in a line for people.
-fn words(change: &Change) -> String {
-    let Change { arm, comparison, numbers } = change;
-    let whom = format!("{} {}", arm.route, arm.arm);
-    let of = comparison.of.word();
-    let than = match comparison.against {
-        Against::Before => "before",
-        Against::Stable => "stable",
-    };
-    if !comparison.jumped() {
-        return format!("{whom}: {of} as {than} again");
-    }
-    match comparison.of {
-        Of::Failures => {
-            format!("{whom}: {of} {:.1} %, {than} {:.1} %", numbers.now * 100.0, numbers.usual * 100.0)
-        }
-        Of::Exchange | Of::Wait => {
-            let percentile = (numbers.quantile * 100.0).round();
-            let (now, usual) = (numbers.now * 1e3, numbers.usual * 1e3);
-            format!("{whom}: {of} p{percentile} {now:.1} ms, {than} {usual:.1} ms")
-        }
     }
 }
