@@ -49,13 +49,28 @@ pub(crate) fn is_value(value: &str) -> bool {
 
 /// Appends a whole `set-cookie` line.
 pub(crate) fn write_set(name: &str, value: &[u8], secure: bool, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"set-cookie: ");
+    out.extend_from_slice(SET_COOKIE);
     out.extend_from_slice(name.as_bytes());
     out.push(b'=');
     out.extend_from_slice(value);
     out.extend_from_slice(b"; Path=/; HttpOnly; SameSite=Lax");
     out.extend_from_slice(if secure { b"; Secure\r\n" } else { b"\r\n" });
 }
+
+/// The values of the `set-cookie` lines that [`Decision::write_cookies`](crate::Decision::write_cookies) has written, for
+/// those who hold header fields one by one.
+///
+/// ```
+/// let lines = b"set-cookie: a=1; Path=/\r\nset-cookie: b=2; Path=/\r\n";
+/// let values: Vec<&[u8]> = lb_core::cookie::set_values(lines).collect();
+/// assert_eq!(values, [&b"a=1; Path=/"[..], b"b=2; Path=/"]);
+/// ```
+pub fn set_values(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = lines.split(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\r"));
+    lines.filter_map(|line| line.strip_prefix(SET_COOKIE))
+}
+
+const SET_COOKIE: &[u8] = b"set-cookie: ";
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 

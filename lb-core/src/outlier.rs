@@ -187,11 +187,11 @@ pub struct Ejection {
     pub until: Duration,
 }
 
-/// What is remembered of a server from one look to the next. Starts as `Record::default()`.
+/// What is remembered of a server from one look to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Record {
     /// Its counters at the last look.
-    seen: Option<ServerCounters>,
+    seen: ServerCounters,
     /// Failures since something went well.
     in_row: u64,
     /// The window under way, and the one before it.
@@ -235,6 +235,11 @@ pub enum Change {
 }
 
 impl Record {
+    /// Begins to remember a server whose counters stand so: what was before is not judged.
+    pub fn new(counters: ServerCounters) -> Record {
+        Record { seen: counters, ..Record::default() }
+    }
+
     /// That it is out, if it is.
     pub fn ejection(&self) -> Option<&Ejection> {
         self.ejected.as_ref()
@@ -247,8 +252,8 @@ impl Record {
 
     /// Takes up what happened since the last look. Where it does not hold against the server, it is passed over.
     fn take_up(&mut self, counters: ServerCounters, holds: bool, settings: &OutlierSettings, now: Duration) {
-        let before = self.seen.replace(counters).unwrap_or(counters);
-        let new = Sums::between(&before, &counters, settings.server_errors);
+        let new = Sums::between(&self.seen, &counters, settings.server_errors);
+        self.seen = counters;
         let age = now.saturating_sub(self.window_since);
         if age >= settings.window {
             // After a long pause even the window that was under way is too old.

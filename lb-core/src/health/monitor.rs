@@ -1,7 +1,7 @@
 //! All servers of a table: checks and outliers joined, and the verdicts written where picks read them.
 
 use super::{Check, CheckSettings, Event, Fault};
-use crate::live::{Health, Identity, ServerLive, Table};
+use crate::live::{Health, Identity, ServerCounters, ServerLive, Table};
 use crate::map::Map;
 use crate::outlier::{self, Change, Ejection, Member, OutlierSettings, Record};
 use crate::snapshot::Backend;
@@ -225,6 +225,10 @@ fn judge(servers: &mut [Watched], rank: Rank, watching: &Watching, now: Duration
     }
 }
 
+fn without_response(counters: &ServerCounters) -> u64 {
+    counters.connect_failed + counters.failed
+}
+
 /// What picks are to see: the checks' word first, for a server that does not answer them is down whatever traffic said
 /// about it while it still did.
 fn verdict(checks: Health, ejection: Option<&Ejection>) -> Health {
@@ -236,9 +240,9 @@ fn verdict(checks: Health, ejection: Option<&Ejection>) -> Health {
 
 impl Watched {
     fn new(live: Arc<ServerLive>) -> Watched {
-        let (admin, told) = (live.admin(), live.health());
-        let record = Record::default();
-        Watched { live, group: 0, check: None, record, rank: Rank::Primary, admin, failed: 0, told }
+        let (admin, told, counters) = (live.admin(), live.health(), live.counters());
+        let (record, failed) = (Record::new(counters), without_response(&counters));
+        Watched { live, group: 0, check: None, record, rank: Rank::Primary, admin, failed, told }
     }
 
     /// Takes up what is watched of it.
@@ -255,7 +259,7 @@ impl Watched {
             (Some(_), Some(_)) => {}
         }
         if watching.outliers.is_none() {
-            self.record = Record::default();
+            self.record = Record::new(self.live.counters());
         }
         self.hear(watching, now, notices);
         self.tell(watching, notices);
@@ -272,8 +276,7 @@ impl Watched {
 
     fn look(&mut self, watching: &Watching, now: Duration, notices: &mut Vec<Notice>) {
         self.hear(watching, now, notices);
-        let counters = self.live.counters();
-        let failed = counters.connect_failed + counters.failed;
+        let failed = without_response(&self.live.counters());
         if std::mem::replace(&mut self.failed, failed) < failed {
             self.step(Event::AttemptFailed, watching, now, notices);
         }

@@ -188,7 +188,6 @@ fn ejected_shown_and_back() {
             });
         }
     };
-    monitor.look(SECOND);
     exchanges(SECOND, true);
     let notices = monitor.look(2 * SECOND);
     assert_eq!(turns(&notices), [("b", Health::Down(Why::FailedInRow))]);
@@ -222,7 +221,6 @@ fn checks_and_ejection_together() {
     monitor.fit(&table, |_| both, SECOND);
     monitor.checked(&a, Ok(()), SECOND);
     monitor.checked(&b, Ok(()), SECOND);
-    monitor.look(SECOND);
     let mut cursors = Cursors::default();
     for _ in 0..20 {
         attempt(&table, &mut cursors, SECOND, |name| match name {
@@ -275,7 +273,6 @@ fn ranks_are_judged_apart() {
     let table = Table::new(snapshot(servers), None);
     let mut monitor = Monitor::new();
     monitor.fit(&table, |_| outliers(), SECOND);
-    monitor.look(SECOND);
     let mut cursors = Cursors::default();
     for _ in 0..20 {
         attempt(&table, &mut cursors, SECOND, |_| Outcome::Responded { status: 500 });

@@ -44,17 +44,15 @@ impl World {
     fn new(servers: usize, change: impl FnOnce(&mut OutlierSettings)) -> World {
         let mut settings = OutlierSettings::default();
         change(&mut settings);
-        let mut world = World {
+        // What was before is not judged.
+        let counters = ServerCounters { failed: 1_000, ..ServerCounters::default() };
+        World {
             settings,
-            records: vec![Record::default(); servers],
-            counters: vec![ServerCounters::default(); servers],
+            records: vec![Record::new(counters); servers],
+            counters: vec![counters; servers],
             can_serve: vec![true; servers],
             now: Duration::from_secs(100),
-        };
-        // The first look only sees where counters stand.
-        world.counters[0].failed = 1_000;
-        assert_eq!(world.second(&[]), []);
-        world
+        }
     }
 
     /// A second with this traffic (none where the list ends) and a look.
