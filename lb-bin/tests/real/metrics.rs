@@ -327,6 +327,22 @@ fn check_refuses_what_could_be_too_many_series() {
     assert!(check("series_max = 1000\nstatuses = \"hundreds\"").status.success());
 }
 
+/// Many routes are no mistake: a file that says nothing of metrics is taken, and its routes are not told apart.
+#[test]
+fn ten_thousand_routes_are_served_and_not_told_apart() {
+    let origin = Origin::named("a");
+    let mut config = one_server(&origin);
+    for number in 0..10_000 {
+        config +=
+            &format!("[[route]]\nname = \"r{number}\"\npath = \"/r{number}\"\nreply = {{ status = 204 }}\n");
+    }
+    let lb = Setup::new(Driver::Epoll, config).start();
+    assert_eq!(Client::connect(lb.web()).exchange("GET /r77 HTTP/1.1\r\nHost: a\r\n\r\n").status(), 204);
+    let page = lb.admin_get("/metrics").text();
+    assert!(page.contains("lb_requests_total{") && !page.contains("route=\"r77\""), "{}", page.len());
+    assert!(lb.log().contains("routes are not told apart in metrics"), "{}", lb.log());
+}
+
 /// The family of every line has a type and help, names end as they should: by the tool of Prometheus itself.
 #[test]
 fn promtool_finds_nothing_wrong() {

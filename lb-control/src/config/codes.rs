@@ -34,4 +34,5 @@ codes! {
     NEEDS_RESTART = "LB155", "A setting that only a restart applies.";
     NO_EFFECT = "LB156", "A key that has no effect as things stand.";
     NO_LISTENER = "LB157", "There is no listener, so nothing would be served.";
+    NOT_TOLD_APART = "LB158", "There are too many routes to tell them apart in metrics unasked.";
 }

@@ -100,10 +100,11 @@ impl fmt::Display for SinkAddress {
     }
 }
 
-/// What was read, and the place of the bound for findings about it.
+/// What was read.
 pub(super) struct Found {
     pub(super) settings: MetricsSettings,
-    bound: Option<Span>,
+    /// The place of the bound; none where the file says nothing of metrics.
+    pub(super) bound: Option<Span>,
 }
 
 pub(super) fn metrics(reader: &mut Reader<'_>, root: Scope<'_>) -> Found {
@@ -201,12 +202,27 @@ fn sink(text: &str) -> Result<SinkAddress, Refused> {
     }
 }
 
-/// Refuses a configuration that could have more series than it may.
-pub(super) fn check(found: &Found, snapshot: &Snapshot, workers: Option<usize>, report: &mut Report) {
-    let settings = &found.settings;
+/// Refuses a configuration that could have more series than it may. One that says nothing of metrics has its routes
+/// not told apart instead, if that is enough: many routes are no mistake.
+pub(super) fn check(
+    bound: Option<Span>,
+    settings: &mut MetricsSettings,
+    snapshot: &Snapshot,
+    workers: Option<usize>,
+    report: &mut Report,
+) {
     let workers = workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let budget = Budget::of(snapshot, settings, workers);
+    let budget = Budget::of(snapshot, &*settings, workers);
     if budget.total() <= settings.series_max {
+        return;
+    }
+    let coarser = MetricsSettings { routes: false, ..settings.clone() };
+    if bound.is_none() && Budget::of(snapshot, &coarser, workers).total() <= settings.series_max {
+        let message =
+            format!("routes are not told apart in metrics: there could be {} series", budget.total());
+        let way = format!("`series_max = {}` in [metrics] tells them apart", budget.total());
+        report.add(Diagnostic::warning(codes::NOT_TOLD_APART, message).note(way));
+        *settings = coarser;
         return;
     }
     let message = format!(
@@ -215,7 +231,7 @@ pub(super) fn check(found: &Found, snapshot: &Snapshot, workers: Option<usize>, 
         settings.series_max
     );
     let mut finding = Diagnostic::error(codes::SERIES, message);
-    if let Some(span) = found.bound {
+    if let Some(span) = bound {
         finding = finding.at(span).expected(format!("at least {}", budget.total()));
     }
     let ways = ways_out(snapshot, settings, workers);

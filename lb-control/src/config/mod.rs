@@ -160,7 +160,8 @@ pub async fn load(origin: &Origin, purpose: Purpose, previous: Option<&Carried>)
     let addresses = resolve::resolve(&document.named, spec, purpose, known_addresses, &mut report).await;
     let snapshot = document.compile(&mut report);
     if let Some(snapshot) = &snapshot {
-        metrics::check(&document.metrics, snapshot, document.config.engine.workers, &mut report);
+        let Config { metrics, engine, .. } = &mut document.config;
+        metrics::check(document.metrics_bound, metrics, snapshot, engine.workers, &mut report);
     }
     if document.config.listeners.is_empty() && !report.failed() {
         let nothing =
@@ -200,7 +201,8 @@ struct Document {
     broken: HashSet<Span>,
     named: Vec<NamedServer>,
     secret_file: Option<Located<PathBuf>>,
-    metrics: metrics::Found,
+    /// Of the bound on series.
+    metrics_bound: Option<Span>,
 }
 
 fn read(origin: &Origin, report: &mut Report) -> Document {
@@ -240,9 +242,8 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
         backends,
     };
     let admin = admin.map(|found| found.value);
-    let config =
-        Config { engine, admin, state_dir, access_log, metrics: metrics.settings.clone(), listeners, spec };
-    Document { config, tree, broken, named, secret_file, metrics }
+    let config = Config { engine, admin, state_dir, access_log, metrics: metrics.settings, listeners, spec };
+    Document { config, tree, broken, named, secret_file, metrics_bound: metrics.bound }
 }
 
 /// The tables of `[defaults]`, each with the path of what it is for.
