@@ -2,6 +2,7 @@
 
 use crate::hash::mix;
 use crate::live::Table;
+use crate::pick::Rank;
 use crate::snapshot::BackendIndex;
 
 /// Positions in round robin orders: the caller's, one set per worker. They belong to places, not to names, so
@@ -9,7 +10,8 @@ use crate::snapshot::BackendIndex;
 #[derive(Clone, Debug, Default)]
 pub struct Cursors {
     seed: u64,
-    positions: Vec<u32>,
+    /// Of each backend, one for each rank of its servers: orders that share a position would disturb each other.
+    positions: Vec<[u32; Rank::COUNT]>,
 }
 
 impl Cursors {
@@ -27,22 +29,27 @@ impl Cursors {
         self.positions.truncate(backends);
     }
 
-    /// Where the cursor of a backend stands; to be read modulo its order's length.
-    pub(crate) fn position(&self, backend: BackendIndex) -> u32 {
+    /// Where the cursor in an order stands; to be read modulo the order's length.
+    pub(crate) fn position(&self, backend: BackendIndex, rank: Rank) -> u32 {
         let place = backend.0 as usize;
-        self.positions.get(place).copied().unwrap_or_else(|| start(self.seed, place))
+        let positions = self.positions.get(place).copied().unwrap_or_else(|| start(self.seed, place));
+        positions[rank as usize]
     }
 
-    pub(crate) fn set_position(&mut self, backend: BackendIndex, position: u32) {
+    pub(crate) fn set_position(&mut self, backend: BackendIndex, rank: Rank, position: u32) {
         let place = backend.0 as usize;
         while self.positions.len() <= place {
             self.positions.push(start(self.seed, self.positions.len()));
         }
-        self.positions[place] = position;
+        self.positions[place][rank as usize] = position;
     }
 }
 
-/// Where a cursor starts. Seed 0 starts at the top, for those who test.
-fn start(seed: u64, place: usize) -> u32 {
-    if seed == 0 { 0 } else { (mix(seed ^ mix(place as u64)) >> 32) as u32 }
+/// Where cursors start. Seed 0 starts at the top, for those who test.
+fn start(seed: u64, place: usize) -> [u32; Rank::COUNT] {
+    let mut bits = if seed == 0 { 0 } else { seed ^ mix(place as u64) };
+    std::array::from_fn(|_| {
+        bits = mix(bits);
+        (bits >> 32) as u32
+    })
 }

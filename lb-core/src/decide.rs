@@ -212,7 +212,8 @@ struct Round<'a> {
 
 impl Round<'_> {
     /// A server that can serve: of the chosen arm (primaries, then backups), else of another arm if that may be;
-    /// else, as a last resort, one that connections have just failed to.
+    /// else one of a backend that has failed open with nobody up; else, as a last resort, one that connections have
+    /// just failed to.
     #[inline(always)] // as ask below
     fn serve(
         &self,
@@ -240,8 +241,8 @@ impl Round<'_> {
         let arms = (0..self.split.arms.len() as u8).map(ArmIndex);
         let others = arms.filter(|arm| *arm != own && client.choice.may_fall_back);
         let careful = others.clone().map(|arm| (arm, Care::Careful));
-        let last_resort = std::iter::once(own).chain(others).map(|arm| (arm, Care::LastResort));
-        for (arm, care) in careful.chain(last_resort) {
+        let all = |care| std::iter::once(own).chain(others.clone()).map(move |arm| (arm, care));
+        for (arm, care) in careful.chain(all(Care::Opened)).chain(all(Care::LastResort)) {
             let picked = self.ask(client, arm, care, tried);
             recorder.asked(arm, care, picked.as_ref());
             if let Some(picked) = picked {
@@ -256,18 +257,24 @@ impl Round<'_> {
     fn ask(&self, client: &Client, arm: ArmIndex, care: Care, tried: &[ServerIndex]) -> Option<Picked> {
         let place = usize::from(arm.0);
         let backend = *self.split.backends().get(place)?;
-        let affinity =
-            Affinity { session: client.session, source: client.source, value: client.values[place] };
+        let pool = &self.table.snapshot.backend(backend).pool;
         let asked = Asked {
             live: &self.table.live,
+            backend,
             now: self.now,
             care,
+            outlook: pool.outlook(&self.table.live, backend),
+            slow_start_ns: pool.slow_start_ns,
             tried,
-            affinity: &affinity,
+            affinity: Affinity {
+                session: &client.session,
+                source: &client.source,
+                value: client.values[place],
+            },
             sticky: client.sticky[place],
-            cursor: self.cursors.position(backend),
+            cursors: self.cursors,
             draw: self.draw,
         };
-        self.table.snapshot.backend(backend).pool.pick(&asked)
+        pool.pick(&asked)
     }
 }

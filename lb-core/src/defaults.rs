@@ -1,5 +1,7 @@
 //! Every default and every bound of the core that has no better home, each with what happens there.
 
+use crate::share::Share;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How long a connection to a server may take to open.
@@ -78,6 +80,23 @@ pub const EJECTION_MAX: Duration = Duration::from_secs(300);
 pub const FORGIVE_AFTER: Duration = Duration::from_secs(600);
 /// Servers of a backend, in percent, that may be ejected at once.
 pub const EJECTED_MAX_PERCENT: u32 = 30;
+
+/// Entries of a Maglev table: a prime, for every step must be able to reach every entry, and a hundred times as many as
+/// 655 servers, so that among these no two servers of equal weight differ by more than about one percent (Eisenbud et
+/// al., "Maglev: a fast and reliable software network load balancer", 2016, section 5.3). 128 KiB for each backend.
+pub const MAGLEV_ENTRIES: usize = 65_537;
+/// What `max_load` may be, in percent. Nobody can have less than the average everywhere, and at little more a request
+/// meets so many full servers that all must be asked.
+pub const MAX_LOAD_PERCENT: RangeInclusive<u32> = 105..=1000;
+/// How long slow start may take at most.
+pub const SLOW_START_MAX: Duration = Duration::from_secs(3600);
+/// Of its weight a server has at least this part in slow start, in percent: with less it would not get warm.
+pub const SLOW_START_LEAST_PERCENT: u32 = 10;
+/// As long as this part of its weight is up, a zone keeps what is its own: its servers have at most 1.43 times as much
+/// to do as with all of them, and that much room most have.
+pub const SPILL_BELOW: Share = Share::percent(70);
+/// How long `peak_ewma` takes to forget half of what it saw of a server.
+pub const PEAK_EWMA_HALF_LIFE: Duration = Duration::from_secs(7);
 
 /// Listeners in a spec at most; more is a problem at compile time, as for the bounds below.
 pub const LISTENERS_MAX: usize = 64;

@@ -1,26 +1,24 @@
 //! `decide` with a recorder: the same code decides, so what is explained is what happens.
 
+mod pick;
 mod text;
+
+pub use pick::{Pick, ServerNote, ZoneNote};
 
 use crate::choose::Choice;
 use crate::cursors::Cursors;
-use crate::decide::{ArmReason, Decision, PickReason, Recorder, Verdict, decide_watched};
+use crate::decide::{ArmReason, Decision, Recorder, Verdict, decide_watched};
 use crate::find::{Conditions, Missed, Test, TestValue, Watch};
-use crate::live::{Now, Table};
+use crate::live::Table;
 use crate::path::NormalPath;
-use crate::pick::sticky::StickySeen;
 use crate::pick::{Care, Picked};
-use crate::snapshot::{ArmIndex, Route, RouteIndex, ServerIndex, Target};
-use crate::spec::{Admin, Policy};
+use crate::snapshot::{ArmIndex, Route, RouteIndex, Target};
 use crate::view::{Fields, RequestView};
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
 /// Routes that are named beside the one that was found, at most.
 const ROUTES_NAMED_MAX: usize = 8;
-/// Further attempts that are told, at most.
-const ATTEMPTS_TOLD_MAX: usize = 3;
 
 /// Why a request goes where it goes. Its Display is for people; the fields are for programs.
 #[derive(Clone, Debug)]
@@ -76,50 +74,6 @@ pub struct Choose {
     pub release: Option<String>,
     /// The arm that serves in its place, because it cannot.
     pub fallback: Option<&'static str>,
-}
-
-/// How the server was picked.
-#[derive(Clone, Debug)]
-pub struct Pick {
-    /// The backend that was asked last.
-    pub backend: String,
-    /// Its policy.
-    pub policy: Policy,
-    /// The server; `None` if no one can serve.
-    pub server: Option<ServerNote>,
-    /// Why.
-    pub reason: Option<PickReason>,
-    /// Whether a sticky cookie came along; `None` if the backend has none.
-    pub sticky_cookie: Option<bool>,
-    /// Whether connections to it have just failed, and there is no better one.
-    pub last_resort: bool,
-    /// All servers of the backend.
-    pub servers: Vec<ServerNote>,
-    /// Where further attempts would go.
-    pub then: Vec<ServerNote>,
-}
-
-/// A server and its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerNote {
-    /// Name of its backend.
-    pub backend: String,
-    /// Its name.
-    pub name: String,
-    /// Its address.
-    pub address: SocketAddr,
-    /// Its weight.
-    pub weight: u32,
-    /// Whether it is a backup.
-    pub backup: bool,
-    /// What people have said about it.
-    pub admin: Admin,
-    /// Whether it answers, and why not.
-    pub health: &'static str,
-    /// How long it is out of picks yet, because connections failed.
-    pub removed_for: Duration,
-    /// Attempts under way.
-    pub in_flight: u32,
 }
 
 /// What bounds the exchange.
@@ -265,40 +219,6 @@ impl Teller<'_> {
         })
     }
 
-    fn pick(&self, route: &Route, decision: Option<Decision>) -> Option<Pick> {
-        let (asked, care) = self.notes.asked?;
-        // Where nobody can serve, the session's own arm is the one to tell about.
-        let arm = decision.map_or(self.notes.choice.map_or(asked, |it| it.arm), |_| asked);
-        let backend = self.table.snapshot.backend(route.arm(arm).backend);
-        let sticky = decision.map_or(StickySeen::Nothing, |decision| decision.sticky_seen());
-        Some(Pick {
-            backend: backend.name.to_string(),
-            policy: backend.policy,
-            server: decision.map(|decision| self.server(decision.server())),
-            reason: decision.map(|decision| decision.pick_reason()),
-            sticky_cookie: backend.pool.sticky.as_ref().map(|_| sticky != StickySeen::Nothing),
-            last_resort: decision.is_some() && care == Care::LastResort,
-            servers: backend.servers.clone().map(|server| self.server(ServerIndex(server))).collect(),
-            then: decision.map(|decision| self.then(decision)).unwrap_or_default(),
-        })
-    }
-
-    fn then(&self, decision: Decision) -> Vec<ServerNote> {
-        let mut tried = vec![decision.server()];
-        let mut then = Vec::new();
-        while then.len() < ATTEMPTS_TOLD_MAX {
-            let next = decision.again(self.table, self.cursors, &tried, self.now, self.random);
-            match next.map(|next| next.server()).filter(|server| !tried.contains(server)) {
-                Some(server) => {
-                    then.push(self.server(server));
-                    tried.push(server);
-                }
-                None => break,
-            }
-        }
-        then
-    }
-
     fn limits(&self, route: &Route, decision: Decision, method: &[u8]) -> Limits {
         let arm = route.arm(decision.arm());
         Limits {
@@ -309,22 +229,6 @@ impl Teller<'_> {
             method: lossy(method),
             idempotent: [&b"GET"[..], b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"].contains(&method),
             max_body: route.max_body,
-        }
-    }
-
-    fn server(&self, index: ServerIndex) -> ServerNote {
-        let server = self.table.snapshot.server(index);
-        let live = self.table.server_live(index);
-        ServerNote {
-            backend: live.backend().to_owned(),
-            name: live.name().to_owned(),
-            address: live.address(),
-            weight: server.weight,
-            backup: server.backup,
-            admin: live.admin(),
-            health: live.health().word(),
-            removed_for: live.removed_until().saturating_sub(Duration::from_nanos(Now::from(self.now).0)),
-            in_flight: live.in_flight(),
         }
     }
 }

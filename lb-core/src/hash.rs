@@ -62,6 +62,8 @@ pub enum Purpose {
     Sticky,
     /// A server's part of rendezvous hashing: backend, server name, address if resolved.
     Server,
+    /// A server's permutation for Maglev's table: backend, server name, address if resolved.
+    Maglev,
     /// A session out of something that is not our cookie: source or header value.
     Session,
     /// The key of a request for a hashing policy.
@@ -75,6 +77,7 @@ impl Purpose {
             Purpose::Mark => b"mark",
             Purpose::Sticky => b"sticky",
             Purpose::Server => b"server",
+            Purpose::Maglev => b"maglev",
             Purpose::Session => b"session",
             Purpose::Affinity => b"affinity",
         }

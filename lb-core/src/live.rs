@@ -1,11 +1,18 @@
 //! What changes while a snapshot does not: a server's state and its counters. It hangs on the server's identity
 //! (backend, entry name, address) and survives every snapshot that still has that identity.
 
-use crate::defaults::{REMOVAL_FIRST, REMOVAL_MAX};
+mod backend;
+mod latency;
+
+pub(crate) use backend::{BackendLive, Open, Outlook};
+
+use crate::defaults::{REMOVAL_FIRST, REMOVAL_MAX, SLOW_START_LEAST_PERCENT};
 use crate::map::Map;
+use crate::permit::Wants;
 use crate::snapshot::{ServerIndex, Snapshot};
 use crate::spec::Admin;
 use crate::sync::{AtomicU32, AtomicU64, Relaxed};
+use latency::{Latency, Took};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,6 +48,7 @@ impl Table {
 #[derive(Debug)]
 pub struct Live {
     servers: Box<[Arc<ServerLive>]>,
+    backends: Box<[backend::Place]>,
 }
 
 impl Live {
@@ -50,15 +58,37 @@ impl Live {
             .flat_map(|live| live.servers.iter())
             .map(|server| (&server.identity, server))
             .collect();
+        let mut known_backends: Map<&str, &Arc<BackendLive>> = Map::default();
+        for server in previous.iter().flat_map(|live| live.servers.iter()) {
+            known_backends.insert(server.backend(), &server.backend);
+        }
+        let backends: Box<[Arc<BackendLive>]> = snapshot
+            .backends()
+            .iter()
+            .map(|backend| {
+                known_backends.get(&*backend.name).map(|live| Arc::clone(live)).unwrap_or_default()
+            })
+            .collect();
         let servers = snapshot.servers().iter().map(|server| {
-            let live = match known.get(&server.identity) {
-                Some(live) => Arc::clone(live),
-                None => Arc::new(ServerLive::new(server.identity.clone())),
-            };
+            let live = known.get(&server.identity).map_or_else(
+                || {
+                    let backend = Arc::clone(&backends[server.backend.0 as usize]);
+                    let live = ServerLive { backend, ..ServerLive::new(server.identity.clone()) };
+                    // Among servers that have been at work it is the one that is cold.
+                    if known_backends.contains_key(live.backend()) {
+                        live.standing.up_since_ns.store(NOT_YET, Relaxed);
+                    }
+                    Arc::new(live)
+                },
+                |live| Arc::clone(live),
+            );
             live.set_admin(server.admin);
             live
         });
-        Live { servers: servers.collect() }
+        Live {
+            servers: servers.collect(),
+            backends: backends.iter().map(|live| backend::Place::new(Arc::clone(live))).collect(),
+        }
     }
 
     /// The live state of a server.
@@ -196,6 +226,7 @@ struct Load {
     connect_failed: AtomicU64,
     failed: AtomicU64,
     abandoned: AtomicU64,
+    latency: Latency,
 }
 
 /// What picks read for every server and what changes seldom.
@@ -211,7 +242,13 @@ struct Standing {
     drain_deadline_ns: AtomicU64,
     health_changes: AtomicU32,
     removals: AtomicU32,
+    /// When its slow start began, in nanoseconds of the caller's clock: with the first attempt after it came up. Until
+    /// then [`NOT_YET`]; 0: it has been up since we know it.
+    up_since_ns: AtomicU64,
 }
+
+/// It came up, and nobody has been sent to it since.
+const NOT_YET: u64 = u64::MAX;
 
 /// The live state of a server. All of it may be read and written from any thread.
 #[derive(Debug)]
@@ -219,6 +256,7 @@ pub struct ServerLive {
     standing: Standing,
     load: Load,
     identity: Identity,
+    backend: Arc<BackendLive>,
 }
 
 /// The counters of a server at one time.
@@ -257,7 +295,7 @@ const HEALTH_SHIFT: u32 = 8;
 impl ServerLive {
     /// A server of which nothing is known: ready, up, idle.
     pub fn new(identity: Identity) -> ServerLive {
-        ServerLive { standing: Standing::default(), load: Load::default(), identity }
+        ServerLive { standing: Standing::default(), load: Load::default(), identity, backend: Arc::default() }
     }
 
     /// Which server this is.
@@ -330,11 +368,55 @@ impl ServerLive {
     fn update_state(&self, change: impl Fn(u32) -> u32) -> u32 {
         let mut before = self.standing.state.load(Relaxed);
         loop {
-            match self.standing.state.compare_exchange_weak(before, change(before), Relaxed, Relaxed) {
-                Ok(before) => return before,
+            let after = change(before);
+            match self.standing.state.compare_exchange_weak(before, after, Relaxed, Relaxed) {
+                Ok(_) => {
+                    if before != 0 && after == 0 {
+                        self.standing.up_since_ns.store(NOT_YET, Relaxed);
+                    }
+                    if before != after {
+                        self.shared().changed();
+                    }
+                    return before;
+                }
                 Err(other) => before = other,
             }
         }
+    }
+
+    /// How much of its weight it has: [`STRENGTH_FULL`], or less in slow start, which takes so many nanoseconds. It
+    /// grows evenly from [`SLOW_START_LEAST_PERCENT`].
+    #[inline]
+    pub(crate) fn strength(&self, now: Now, slow_start_ns: u64) -> u32 {
+        let since_ns = self.standing.up_since_ns.load(Relaxed);
+        if since_ns == 0 || now.0.saturating_sub(since_ns) >= slow_start_ns {
+            return STRENGTH_FULL;
+        }
+        let up_ns = now.0.saturating_sub(since_ns);
+        // No more than an hour, so it does not overflow.
+        let grown = up_ns * u64::from(STRENGTH_FULL) / slow_start_ns.max(1);
+        (grown as u32).max(STRENGTH_FULL * SLOW_START_LEAST_PERCENT / 100)
+    }
+
+    /// Nanoseconds that an answer takes, as far as is known; 0 if nothing is.
+    pub(crate) fn expected_ns(&self, now: Now) -> u64 {
+        self.load.latency.expected_ns(now.0)
+    }
+
+    /// Learns from how long an attempt took. How long a tunnel was open says nothing, nor does an attempt that the
+    /// client has given up.
+    fn learn(&self, outcome: Outcome, latency_ns: u64, now: Now) {
+        let took = match outcome {
+            Outcome::Responded { status } if status < 500 => Took::Answer,
+            Outcome::Responded { .. } | Outcome::Failed => Took::Error,
+            Outcome::ConnectFailed | Outcome::Abandoned => return,
+        };
+        self.load.latency.note(latency_ns, now.0, took);
+    }
+
+    /// Learns that an attempt takes so long already, before it has ended.
+    pub(crate) fn learn_early(&self, latency_ns: u64, now: Now) {
+        self.load.latency.note(latency_ns, now.0, Took::Yet);
     }
 
     /// Until when, on the caller's clock, connect failures keep it out of picks; in the past: they do not.
@@ -362,24 +444,27 @@ impl ServerLive {
         }
     }
 
-    /// Whether anybody may be sent to it.
-    pub(crate) fn serves_anybody(&self, now: Now) -> bool {
-        self.is_ready_and_up() && self.standing.removed_until_ns.load(Relaxed) <= now.0
-    }
-
-    /// The same without regard to connect failures, for when all others are out too.
+    /// Whether anybody may be sent to it, but for connect failures.
     pub(crate) fn is_ready_and_up(&self) -> bool {
         self.standing.state.load(Relaxed) == 0
     }
 
-    /// Whether its own sticky sessions may be sent to it.
-    pub(crate) fn serves_its_own(&self, now: Now) -> bool {
-        self.is_open_to_its_own(now) && self.standing.removed_until_ns.load(Relaxed) <= now.0
+    /// The same without regard to health, for when it is not believed. One that nobody has checked yet is not
+    /// doubted but unknown: it stays out.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.admin() == Admin::Ready && self.health() != Health::Down(Why::Unchecked)
     }
 
-    /// The same without regard to connect failures.
-    pub(crate) fn is_open_to_its_own(&self, now: Now) -> bool {
-        match self.standing.state.load(Relaxed) {
+    /// Whether connect failures keep it out of picks.
+    pub(crate) fn is_removed(&self, now: Now) -> bool {
+        self.standing.removed_until_ns.load(Relaxed) > now.0
+    }
+
+    /// Whether its own sticky sessions may be sent to it, but for connect failures; with or without regard to health.
+    pub(crate) fn is_open_to_its_own(&self, now: Now, whatever_health: bool) -> bool {
+        let state = self.standing.state.load(Relaxed);
+        let is_known = self.health() != Health::Down(Why::Unchecked);
+        match if whatever_health && is_known { state & ADMIN_BITS } else { state } {
             0 => true,
             1 => {
                 let deadline_ns = self.standing.drain_deadline_ns.load(Relaxed);
@@ -389,13 +474,25 @@ impl ServerLive {
         }
     }
 
-    pub(crate) fn begin(&self) {
+    pub(crate) fn begin(&self, now: Now, wants: Wants) {
         self.load.in_flight.fetch_add(1, Relaxed);
+        if wants.count {
+            self.shared().begin();
+        }
+        if self.standing.up_since_ns.load(Relaxed) == NOT_YET {
+            self.standing.up_since_ns.store(now.0.max(1), Relaxed);
+        }
     }
 
     /// `latency_ns` is the time to the response's head, if there was one.
-    pub(crate) fn end(&self, outcome: Outcome, latency_ns: u64, now: Now) {
+    pub(crate) fn end(&self, outcome: Outcome, latency_ns: u64, now: Now, wants: Wants) {
         self.load.in_flight.fetch_sub(1, Relaxed);
+        if wants.count {
+            self.shared().end();
+        }
+        if wants.latency {
+            self.learn(outcome, latency_ns, now);
+        }
         let counter = match outcome {
             Outcome::ConnectFailed => {
                 self.remove(now);
@@ -439,6 +536,9 @@ impl ServerLive {
         }
     }
 }
+
+/// The strength of a server with all of its weight.
+pub(crate) const STRENGTH_FULL: u32 = 1024;
 
 /// The caller's clock in whole nanoseconds, as live state compares it.
 #[derive(Clone, Copy, Debug)]

@@ -40,6 +40,11 @@ impl Share {
         (hundredths <= Share::WHOLE).then_some(Share(hundredths))
     }
 
+    /// A share of so many percent; everything above 100.
+    pub const fn percent(percent: u16) -> Share {
+        if percent < 100 { Share(percent * 100) } else { Share::ALL }
+    }
+
     /// In hundredths of a percent, 0 to 10,000.
     pub fn hundredths(self) -> u16 {
         self.0

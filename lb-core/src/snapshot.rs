@@ -47,6 +47,7 @@ pub struct Snapshot {
     pub(crate) finder: Finder,
     pub(crate) keys: Keys,
     pub(crate) session_cookie: Box<str>,
+    pub(crate) zone: Option<Box<str>>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry_budget_percent: u32,
 }
@@ -117,6 +118,11 @@ impl Snapshot {
     /// Name of the session cookie.
     pub fn session_cookie(&self) -> &str {
         &self.session_cookie
+    }
+
+    /// Where this node stands.
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
     }
 
     /// The global timeouts, for what belongs to no listener and no route (such as `drain`).
@@ -280,6 +286,8 @@ pub struct Server {
     pub backup: bool,
     /// What the spec says about it; live state says what is so now.
     pub admin: Admin,
+    /// Where it stands.
+    pub zone: Option<Box<str>>,
     /// Whether its address came out of a name.
     pub resolved: bool,
 }

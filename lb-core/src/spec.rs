@@ -28,6 +28,9 @@ pub struct Spec {
     pub secrets: Secrets,
     /// The session cookie.
     pub session: SessionSpec,
+    /// Where this node stands: primaries of the same zone are preferred. Absent: it stands nowhere, and zones mean
+    /// nothing.
+    pub zone: Option<String>,
     /// Timeouts for everything that does not set its own.
     pub timeouts: TimeoutsSpec,
     /// Retries for every route and backend that does not set its own.

@@ -3,12 +3,13 @@
 //! Under `cfg(lb_model)` the same names are loom's, so that `model/` can try every order of events with the very files
 //! that are shipped. Nothing else in this crate may use `std::sync::atomic`, `Mutex` or `arc_swap` by their own names.
 
-pub(crate) use kind::{AtomicU32, AtomicU64, Cached, Mutex, Relaxed, Slot};
+pub(crate) use kind::{AtomicU32, AtomicU64, Cached, Mutex, Slot};
+pub(crate) use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 #[cfg(not(lb_model))]
 mod kind {
     pub(crate) use std::sync::Mutex;
-    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64};
 
     use arc_swap::ArcSwap;
     use arc_swap::cache::Cache;
@@ -69,11 +70,10 @@ mod kind {
 /// with a relaxed load whether the pointer is another one.
 #[cfg(lb_model)]
 mod kind {
+    use super::{Acquire, Relaxed};
     pub(crate) use loom::sync::Mutex;
-    pub(crate) use loom::sync::atomic::Ordering::Relaxed;
-
     use loom::sync::atomic;
-    use loom::sync::atomic::Ordering::{AcqRel, Acquire};
+    use loom::sync::atomic::Ordering::AcqRel;
     use std::ops::Deref;
     use std::sync::{Arc, PoisonError};
 

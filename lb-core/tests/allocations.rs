@@ -1,7 +1,7 @@
 //! Once warm, no request allocates: not to decide, take, try again, write cookies or finish.
 
 use lb_core::spec::*;
-use lb_core::{Cursors, Outcome, RequestView, Table, Verdict, compile, decide};
+use lb_core::{Cursors, Health, Outcome, RequestView, Table, Verdict, Why, compile, decide};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
@@ -41,18 +41,23 @@ fn backend(name: &str, balance: Policy, count: u8) -> BackendSpec {
         name: format!("s{number}"),
         address: Address::Literal(([10, 0, 0, number + 1], 80).into()),
         weight: Some(u32::from(number % 3) + 1),
+        zone: Some(format!("z{}", number % 2)),
         ..ServerSpec::default()
     };
     BackendSpec {
         name: name.into(),
         balance,
         sticky: Some(StickySpec::default()),
+        slow_start: Some(Duration::from_secs(200)),
+        fail_open_below: Some(Share::percent(50)),
+        max_load_percent: balance.hashes().then_some(125),
         servers: (0..count).map(server).collect(),
         ..BackendSpec::default()
     }
 }
 
-/// Every stage in use: suffix hosts, prefixes, an expression, conditions, a split, stickiness, three policies.
+/// Every stage in use: suffix hosts, prefixes, an expression, conditions, a split, stickiness, every policy, slow start,
+/// zones, a bound on the load and a share below which health is ignored.
 fn spec() -> Spec {
     let key = SecretKey::new([7; 16]);
     let canary = |backend: &str| CanarySpec {
@@ -73,16 +78,22 @@ fn spec() -> Spec {
     };
     Spec {
         secrets: Secrets { signing: vec![SigningKey { id: "k".into(), key }], share: Some(key) },
+        zone: Some("z1".into()),
         listeners: vec![ListenerSpec { name: "web".into(), ..ListenerSpec::default() }],
         routes: vec![
             route("turns", PathMatch::Prefix("/turns/%41".into()), "turns", "hashed"),
             route("least", PathMatch::Exact("/least".into()), "least", "turns"),
             route("hashed", PathMatch::Regex("/hashed/[0-9]+".into()), "hashed", "least"),
+            route("latency", PathMatch::Exact("/latency".into()), "latency", "drawn"),
+            route("table", PathMatch::Exact("/table".into()), "table", "latency"),
         ],
         backends: vec![
             backend("turns", Policy::RoundRobin, 5),
             backend("least", Policy::LeastRequest, 9),
             backend("hashed", Policy::Rendezvous, 7),
+            backend("latency", Policy::PeakEwma, 8),
+            backend("drawn", Policy::Random, 6),
+            backend("table", Policy::Maglev, 5),
         ],
         ..Spec::default()
     }
@@ -130,8 +141,13 @@ fn a_warm_request_allocates_nothing() {
     let mut run = |from: u64, to: u64| {
         let before = ALLOCATIONS.with(Cell::get);
         let mut lines = 0;
+        let servers = table.live.servers();
         for n in from..to {
-            for path in [&b"/turns/%41/x%2Fy"[..], b"/least", b"/hashed/77"] {
+            // One goes down in every round, and the one before comes up.
+            servers[n as usize % servers.len()].set_health(Health::Down(Why::Told));
+            servers[(n as usize + 1) % servers.len()].set_health(Health::Up);
+            servers[(n as usize + servers.len() - 1) % servers.len()].set_health(Health::Up);
+            for path in [&b"/turns/%41/x%2Fy"[..], b"/least", b"/hashed/77", b"/latency", b"/table"] {
                 for cookie in [&b""[..], b"a=1; canary=always; lb_turns=x; lb_session=AAAAAAAAAAAAAAAAAAAAAA"]
                 {
                     lines += exchange(&table, &mut cursors, &mut out, path, cookie, n);

@@ -1,9 +1,9 @@
 //! Backends and their servers.
 
-use lb_core::spec::{Address, Admin, BackendSpec, HashKey, Policy, ServerSpec, StickySpec};
+use lb_core::spec::{Address, Admin, BackendSpec, HashKey, Policy, ServerSpec, Share, StickySpec};
 
 use super::address::{self, HostPort};
-use super::reader::{Reader, Scope};
+use super::reader::{Located, Reader, Scope};
 use super::settings::{retry, timeouts};
 use super::shapes;
 use super::source::Span;
@@ -42,30 +42,29 @@ fn backend(
     index: usize,
     named: &mut Vec<NamedServer>,
 ) -> BackendSpec {
-    let available: Vec<(&'static str, Policy)> = Policy::ALL
-        .into_iter()
-        .filter(|policy| policy.is_available())
-        .map(|policy| (policy.word(), policy))
-        .collect();
-    let later: Vec<&str> =
-        Policy::ALL.into_iter().filter(|policy| !policy.is_available()).map(Policy::word).collect();
+    let policies = Policy::ALL.map(|policy| (policy.word(), policy));
     let name =
         reader.required(scope, "name", "a name such as \"app\"").map(|name| name.value).unwrap_or_default();
+    let share = |found: Located<u16>| Share::from_hundredths(found.value);
     let mut backend = BackendSpec {
         name,
-        balance: reader
-            .choice(scope, "balance", &available, &later)
-            .map(|found| found.value)
-            .unwrap_or_default(),
+        balance: reader.choice(scope, "balance", &policies, &[]).map(|found| found.value).unwrap_or_default(),
         hash_key: hash_key(reader, scope),
         sticky: sticky(reader, scope),
         timeouts: timeouts(reader, scope, &shapes::BACKEND_TIMEOUTS),
         retry: retry(reader, scope, &shapes::OWN_RETRY),
         accept_legacy_responses: reader.boolean(scope, "accept_legacy_responses").unwrap_or(false),
+        max_load_percent: reader.load(scope, "max_load").map(|found| found.value),
+        slow_start: reader.duration(scope, "slow_start").map(|found| found.value),
+        fail_open_below: reader.share(scope, "fail_open_below").and_then(share),
+        spill_below: reader.share(scope, "spill_below").and_then(share),
         ..BackendSpec::default()
     };
-    if backend.balance != Policy::Rendezvous && !reader.is_broken(scope, "balance") {
-        reader.no_effect(scope, "hash_key", "only balance = \"rendezvous\" hashes");
+    if reader.is_broken(scope, "balance") {
+        // Whether these go with the policy cannot be told.
+        (backend.max_load_percent, backend.spill_below) = (None, None);
+    } else if !backend.balance.hashes() {
+        reader.no_effect(scope, "hash_key", "only balance = \"maglev\" and \"rendezvous\" hash");
     }
     if scope.table.get("server").is_none() {
         reader.missing(
@@ -122,7 +121,7 @@ fn server(reader: &mut Reader<'_>, scope: Scope<'_>) -> (ServerSpec, Option<Name
         weight: reader.integer(scope, "weight", 0..=most).map(|found| found.value as u32),
         backup: reader.boolean(scope, "backup").unwrap_or(false),
         admin: reader.choice(scope, "admin", &states, &[]).map(|found| found.value).unwrap_or_default(),
-        zone: None,
+        zone: reader.string(scope, "zone").map(|zone| zone.value),
     };
     (server, named)
 }

@@ -220,7 +220,7 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
         give_defaults(&mut tree, path, &table);
     }
     let root = Scope { table: &tree, span: start, shape: &shapes::ROOT };
-    let engine = settings::engine(&mut reader, root);
+    let (engine, zone) = settings::engine(&mut reader, root);
     let admin = settings::admin(&mut reader, root);
     let state_dir = settings::state(&mut reader, root);
     let (session, secret_file) = settings::session(&mut reader, root);
@@ -235,6 +235,7 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
     let spec = Spec {
         secrets: Secrets::default(),
         session,
+        zone,
         timeouts,
         retry,
         listeners: listener_specs,

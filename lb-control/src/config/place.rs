@@ -80,6 +80,7 @@ fn alias<'a>(table: &'a Table, name: &str) -> Option<&'a Node> {
         "sources" => &["source"],
         "servers" => &["server"],
         "budget_percent" => &["budget"],
+        "max_load_percent" => &["max_load"],
         _ => return None,
     };
     keys.iter().find_map(|key| table.get(key))

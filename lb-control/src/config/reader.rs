@@ -205,6 +205,11 @@ impl<'a> Reader<'a> {
         self.numeric_text(scope, key, "%", value::share)
     }
 
+    /// A load in whole percent.
+    pub fn load(&mut self, scope: Scope<'_>, key: &'static str) -> Option<Located<u32>> {
+        self.numeric_text(scope, key, "%", value::load)
+    }
+
     /// A string with a unit; for a bare number, the likely unit is proposed.
     fn numeric_text<T>(
         &mut self,

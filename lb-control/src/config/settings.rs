@@ -58,14 +58,18 @@ pub struct Listener {
     pub bind: Vec<SocketAddr>,
 }
 
-pub(super) fn engine(reader: &mut Reader<'_>, root: Scope<'_>) -> EngineSettings {
-    let Some(scope) = reader.table(root, "engine", &shapes::ENGINE) else { return EngineSettings::default() };
+/// How the engine is to run, and the zone that it stands in.
+pub(super) fn engine(reader: &mut Reader<'_>, root: Scope<'_>) -> (EngineSettings, Option<String>) {
+    let Some(scope) = reader.table(root, "engine", &shapes::ENGINE) else {
+        return (EngineSettings::default(), None);
+    };
+    let zone = reader.string(scope, "zone").map(|zone| zone.value);
     let workers = reader.integer(scope, "workers", 1..=1024).map(|found| found.value as usize);
     let drivers = [("auto", Driver::Auto), ("io_uring", Driver::IoUring), ("epoll", Driver::Epoll)];
     let driver = reader.choice(scope, "driver", &drivers, &[]).map(|found| found.value).unwrap_or_default();
     let max_connections =
         reader.integer(scope, "max_connections", 1..=100_000_000).map(|found| found.value as u32);
-    EngineSettings { workers, driver, max_connections }
+    (EngineSettings { workers, driver, max_connections }, zone)
 }
 
 pub(super) fn admin(reader: &mut Reader<'_>, root: Scope<'_>) -> Option<Located<AdminAddress>> {

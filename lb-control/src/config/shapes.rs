@@ -29,7 +29,7 @@ pub(super) const ROOT: Shape = Shape {
 
 pub(super) const ENGINE: Shape = Shape {
     what: "[engine]",
-    keys: &["workers", "driver", "max_connections"],
+    keys: &["workers", "driver", "max_connections", "zone"],
     later: &["user", "group", "chroot", "cpu_affinity", "buffer_memory"],
 };
 
@@ -120,7 +120,16 @@ pub(super) const DEFAULT_ROUTE: Shape = Shape {
 
 pub(super) const DEFAULT_BACKEND: Shape = Shape {
     what: "[defaults.backend]",
-    keys: &["balance", "hash_key", "sticky", "timeouts", "retry", "accept_legacy_responses"],
+    keys: &[
+        "balance",
+        "hash_key",
+        "sticky",
+        "timeouts",
+        "retry",
+        "accept_legacy_responses",
+        "slow_start",
+        "fail_open_below",
+    ],
     later: BACKEND.later,
 };
 
@@ -226,12 +235,13 @@ pub(super) const BACKEND: Shape = Shape {
         "timeouts",
         "retry",
         "accept_legacy_responses",
+        "slow_start",
+        "max_load",
+        "fail_open_below",
+        "spill_below",
     ],
     later: &[
         "health",
-        "slow_start",
-        "bounded_load",
-        "fail_open_below",
         "max_requests",
         "max_connections",
         "queue",
@@ -240,7 +250,6 @@ pub(super) const BACKEND: Shape = Shape {
         "protocol",
         "proxy_protocol",
         "outliers",
-        "zone",
     ],
 };
 
@@ -249,6 +258,6 @@ pub(super) const STICKY: Shape =
 
 pub(super) const SERVER: Shape = Shape {
     what: "a server",
-    keys: &["name", "address", "weight", "backup", "resolve", "admin"],
-    later: &["zone", "health", "tls", "max_requests", "max_connections", "slow_start", "proxy_protocol"],
+    keys: &["name", "address", "weight", "backup", "resolve", "admin", "zone"],
+    later: &["health", "tls", "max_requests", "max_connections", "slow_start", "proxy_protocol"],
 };

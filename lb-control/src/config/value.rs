@@ -116,6 +116,24 @@ pub fn share(text: &str) -> Result<u16, Refused> {
     }
 }
 
+const LOAD: &str = "a percentage above \"100%\" such as \"125%\"";
+
+/// `125%`: a whole percentage of any size.
+///
+/// # Errors
+/// Anything else.
+pub fn load(text: &str) -> Result<u32, Refused> {
+    let whole =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    match text.strip_suffix('%').and_then(whole) {
+        Some(percent) => Ok(percent),
+        None => {
+            let number = text.trim_end_matches('%').trim();
+            refused(LOAD, whole(number).map(|percent: u32| format!("{percent}%")))
+        }
+    }
+}
+
 enum Why {
     Malformed,
     TooFine,
@@ -173,6 +191,18 @@ mod tests {
         assert_eq!(meant(size("100")).as_deref(), Some("100B"));
         for text in ["", "KiB", "1TiB2", "18446744073709551615GiB", "-1B", "1.5MiB"] {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn loads() {
+        for (text, percent) in [("125%", 125), ("100%", 100), ("1000%", 1000), ("0%", 0)] {
+            assert_eq!(load(text), Ok(percent), "{text}");
+        }
+        assert_eq!(meant(load("125")).as_deref(), Some("125%"));
+        assert_eq!(meant(load("125 %")).as_deref(), Some("125%"));
+        for text in ["", "%", "1.25", "12.5%", "-1%", "+125%", "99999999999%"] {
+            assert!(load(text).is_err(), "{text}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! An explanation for programs. Durations are in milliseconds, shares and buckets in hundredths of a percent.
+//! An explanation for programs. Durations are in milliseconds (latencies in microseconds), shares and buckets in
+//! hundredths of a percent.
 
 use lb_core::explain::{Choose, Find, Limits, Pick, RouteNote, ServerNote};
 use lb_core::{Explanation, Verdict};
@@ -57,6 +58,8 @@ fn pick(pick: &Pick) -> Value {
         "reason": pick.reason.map(|reason| format!("{reason:?}").to_lowercase()),
         "sticky_cookie": pick.sticky_cookie,
         "last_resort": pick.last_resort,
+        "failed_open": pick.failed_open,
+        "zone": pick.zone.as_ref().map(|zone| json!({ "name": zone.name, "share": zone.share })),
         "servers": notes(&pick.servers),
         "then": notes(&pick.then),
     })
@@ -68,11 +71,15 @@ fn server(note: &ServerNote) -> Value {
         "name": note.name,
         "address": note.address.to_string(),
         "weight": note.weight,
+        "strength_percent": note.strength_percent,
+        "zone": note.zone,
         "backup": note.backup,
         "admin": note.admin.word(),
         "health": note.health,
         "removed_for_ms": u64::try_from(note.removed_for.as_millis()).unwrap_or(u64::MAX),
         "in_flight": note.in_flight,
+        "in_flight_most": note.in_flight_most,
+        "latency_us": note.latency.map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
     })
 }
 

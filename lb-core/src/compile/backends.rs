@@ -1,29 +1,34 @@
 //! Backends and their servers.
 
 use super::codes;
-use super::names::Names;
+use super::names::{self, Names};
 use super::problem::{Place, Problems};
 use super::{at_most, cookie_name, timeouts};
 use crate::cookie::is_token_byte;
-use crate::defaults::{SERVERS_PER_BACKEND_MAX, STICKY_COOKIE_PREFIX, WEIGHT, WEIGHT_MAX};
+use crate::defaults::{
+    MAX_LOAD_PERCENT, SERVERS_PER_BACKEND_MAX, SLOW_START_MAX, SPILL_BELOW, STICKY_COOKIE_PREFIX, WEIGHT,
+    WEIGHT_MAX,
+};
 use crate::hash::{Keyed, Purpose};
 use crate::live::Identity;
 use crate::map::Map;
 use crate::pick::sticky::{Sticky, with_identity};
-use crate::pick::{Hashing, Member, Pool};
+use crate::pick::{Candidate, Hashing, Member, Pool, Wanted};
 use crate::session::Keys;
 use crate::snapshot::{Backend, BackendIndex, Server, ServerIndex};
 use crate::spec::{Address, BackendSpec, HashKey, Policy, ServerSpec, Spec};
+use crate::text::nearest;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box<[Backend]>, Box<[Server]>) {
+    check_own_zone(spec, problems);
     let mut servers = Vec::new();
     let mut backends = Vec::with_capacity(spec.backends.len());
     for (index, backend) in spec.backends.iter().enumerate() {
         let place = Place::root().field("backend").index(index);
-        check(backend, &place, problems);
+        check(spec, backend, &place, problems);
         let first = servers.len();
         let name: Arc<str> = backend.name.as_str().into();
         for server in backend.servers.iter() {
@@ -33,6 +38,7 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
                 weight: server.weight.unwrap_or(WEIGHT),
                 backup: server.backup,
                 admin: server.admin,
+                zone: server.zone.as_deref().map(Into::into),
                 resolved: matches!(server.address, Address::Resolved(_)),
             }));
         }
@@ -42,7 +48,7 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
             name,
             policy: backend.balance,
             accept_legacy_responses: backend.accept_legacy_responses,
-            pool: pool(backend, keys, first, &servers[first..]),
+            pool: pool(spec, backend, keys, first, &servers[first..]),
             servers: first as u32..servers.len() as u32,
         });
     }
@@ -61,15 +67,15 @@ pub(super) fn sticky_cookie(backend: &BackendSpec) -> Option<String> {
     Some(sticky.cookie.clone().unwrap_or_else(|| format!("{STICKY_COOKIE_PREFIX}{}", backend.name)))
 }
 
-fn pool(backend: &BackendSpec, keys: &Keys, first: usize, servers: &[Server]) -> Pool {
+fn pool(spec: &Spec, backend: &BackendSpec, keys: &Keys, first: usize, servers: &[Server]) -> Pool {
     let placed = || servers.iter().enumerate().map(|(at, server)| (ServerIndex((first + at) as u32), server));
-    let members = |backup: bool| {
-        let group = placed().filter(move |(_, server)| server.backup == backup && server.weight > 0);
-        group.map(|(index, server)| Member {
-            server: index,
-            weight: server.weight.min(WEIGHT_MAX),
-            seed: seed(keys, server),
-        })
+    let policy = backend.balance;
+    let candidate = |(index, server): (ServerIndex, &Server)| Candidate {
+        member: Member { server: index, weight: server.weight.min(WEIGHT_MAX) },
+        backup: server.backup,
+        is_near: spec.zone.is_some() && server.zone.as_deref() == spec.zone.as_deref(),
+        seed: identity_hash(keys, Purpose::Server, server) as u64,
+        step: if policy == Policy::Maglev { identity_hash(keys, Purpose::Maglev, server) } else { 0 },
     };
     let sticky = sticky_cookie(backend).map(|cookie| {
         let primaries = placed().filter(|(_, server)| !server.backup);
@@ -80,16 +86,24 @@ fn pool(backend: &BackendSpec, keys: &Keys, first: usize, servers: &[Server]) ->
         HashKey::Header(name) => HashKey::Header(name.to_ascii_lowercase()),
         other => other.clone(),
     };
-    let hashing = Hashing::new(&keys.share, (backend.balance == Policy::Rendezvous).then_some(hash_key));
-    Pool::new(backend.balance, hashing, sticky, members(false).collect(), members(true).collect())
+    Pool::new(Wanted {
+        policy,
+        hashing: Hashing::new(&keys.share, policy.hashes().then_some(hash_key)),
+        sticky,
+        slow_start: backend.slow_start.unwrap_or_default(),
+        max_load_percent: backend.max_load_percent.unwrap_or_default(),
+        fail_open_below: backend.fail_open_below.unwrap_or_default(),
+        spill_below: backend.spill_below.unwrap_or(SPILL_BELOW),
+        candidates: placed().filter(|(_, server)| server.weight > 0).map(candidate).collect(),
+    })
 }
 
-/// A server's part of rendezvous hashing: the same as long as it is the same server, on every node.
-fn seed(keys: &Keys, server: &Server) -> u64 {
-    with_identity(Keyed::new(&keys.share, Purpose::Server), &server.identity, server.resolved).finish() as u64
+/// A server's part of consistent hashing: the same as long as it is the same server, on every node.
+fn identity_hash(keys: &Keys, purpose: Purpose, server: &Server) -> u128 {
+    with_identity(Keyed::new(&keys.share, purpose), &server.identity, server.resolved).finish()
 }
 
-fn check(backend: &BackendSpec, place: &Place, problems: &mut Problems) {
+fn check(spec: &Spec, backend: &BackendSpec, place: &Place, problems: &mut Problems) {
     Names::within("server", place, backend.servers.iter().map(|it| &*it.name), problems);
     timeouts::check(&backend.timeouts, &place.field("timeouts"), timeouts::Scope::Exchange, problems);
     timeouts::check_own_retries(&backend.retry, &place.field("retry"), problems);
@@ -97,7 +111,7 @@ fn check(backend: &BackendSpec, place: &Place, problems: &mut Problems) {
         cookie_name(&cookie, &place.field("sticky").field("cookie"), problems);
     }
     check_hash_key(backend, place, problems);
-    check_later(backend, place, problems);
+    check_balance(spec, backend, place, problems);
 
     let count = backend.servers.iter().map(|server| server.address.all().len()).sum();
     at_most(count, SERVERS_PER_BACKEND_MAX, "servers in a backend", &place.field("server"), problems);
@@ -130,29 +144,83 @@ fn check_hash_key(backend: &BackendSpec, place: &Place, problems: &mut Problems)
     }
 }
 
-/// What a later version brings.
-fn check_later(backend: &BackendSpec, place: &Place, problems: &mut Problems) {
-    let available: Vec<&str> =
-        Policy::ALL.into_iter().filter(|policy| policy.is_available()).map(Policy::word).collect();
-    let mut later = |place: Place, what: String, expected: String| {
-        let message = format!("{what} is not in this version yet");
-        problems.error(codes::NOT_YET, &place, message).expected(expected);
-    };
-    if !backend.balance.is_available() {
-        let what = format!("the policy `{}`", backend.balance.word());
-        later(place.field("balance"), what, format!("expected one of `{}`", available.join("`, `")));
+/// Bounds of what shapes picks, and what does not go together.
+fn check_balance(spec: &Spec, backend: &BackendSpec, place: &Place, problems: &mut Problems) {
+    let word = backend.balance.word();
+    if let Some(percent) = backend.max_load_percent {
+        let place = place.field("max_load_percent");
+        let (least, most) = (MAX_LOAD_PERCENT.start(), MAX_LOAD_PERCENT.end());
+        if !MAX_LOAD_PERCENT.contains(&percent) {
+            let message = format!("a load of at most {percent} % of the average cannot be kept");
+            problems
+                .error(codes::MAX_LOAD, &place, message)
+                .expected(format!("expected {least} % to {most} %"));
+        } else if !backend.balance.hashes() {
+            let message =
+                format!("a bound on the load means nothing to `{word}`, which sends no key to one server");
+            problems
+                .error(codes::MAX_LOAD, &place, message)
+                .expected("expected the policy `maglev` or `rendezvous`");
+        }
     }
-    let fields = [
-        ("bounded_load_percent", "bounded load", backend.bounded_load_percent.is_some()),
-        ("slow_start", "slow start", backend.slow_start.is_some()),
-        ("fail_open_below_percent", "failing open", backend.fail_open_below_percent.is_some()),
-    ];
-    for (field, what, _) in fields.into_iter().filter(|(_, _, is_set)| *is_set) {
-        later(place.field(field), what.to_owned(), String::new());
+    if let Some(slow_start) = backend.slow_start
+        && (slow_start.is_zero() || slow_start > SLOW_START_MAX)
+    {
+        let message = format!("a slow start of {} s cannot be", slow_start.as_secs());
+        problems
+            .error(codes::SLOW_START, &place.field("slow_start"), message)
+            .expected("expected more than 0 s and at most an hour");
     }
-    for (index, _) in backend.servers.iter().enumerate().filter(|(_, server)| server.zone.is_some()) {
-        let place = place.field("server").index(index).field("zone");
-        later(place, "a server's zone".to_owned(), String::new());
+    check_zones(spec, backend, place, problems);
+}
+
+/// The node's own zone: a name, and one that some server has.
+fn check_own_zone(spec: &Spec, problems: &mut Problems) {
+    let Some(zone) = &spec.zone else { return };
+    let place = Place::root().field("engine").field("zone");
+    if !names::check("zone", zone, &place, problems) {
+        return;
+    }
+    let servers = spec.backends.iter().flat_map(|backend| &backend.servers);
+    let known: BTreeSet<&str> = servers.filter_map(|server| server.zone.as_deref()).collect();
+    if !known.contains(zone.as_str()) {
+        let message = format!("no server is in this node's zone `{zone}`");
+        let expected =
+            if known.is_empty() { "expected servers with zones" } else { "expected a zone of some server" };
+        problems.warning(codes::ZONE_UNUSED, &place, message).expected(expected).meant(nearest(zone, known));
+    }
+}
+
+fn check_zones(spec: &Spec, backend: &BackendSpec, place: &Place, problems: &mut Problems) {
+    for (index, server) in backend.servers.iter().enumerate() {
+        if let Some(zone) = &server.zone {
+            names::check("zone", zone, &place.field("server").index(index).field("zone"), problems);
+        }
+    }
+    let zoned = backend.servers.iter().position(|server| !server.backup && server.zone.is_some());
+    let (hashes, word) = (backend.balance.hashes(), backend.balance.word());
+    let of_server = |index: usize| place.field("server").index(index).field("zone");
+    match zoned {
+        Some(_) if !hashes && spec.zone.is_some() => {}
+        _ if backend.spill_below.is_some() => {
+            let message =
+                format!("nothing spills over in the backend `{}`: it has no zones that count", backend.name);
+            problems
+                .error(codes::SPILL, &place.field("spill_below"), message)
+                .expected("expected a zone of the node, zones of servers, and a policy that does not hash");
+        }
+        Some(zoned) if hashes => {
+            let message = format!("zones mean nothing to `{word}`: a key has one home on every node");
+            problems.warning(codes::ZONE_UNUSED, &of_server(zoned), message);
+        }
+        Some(zoned) => {
+            let message =
+                format!("the zones of the backend `{}` mean nothing: this node has none", backend.name);
+            problems
+                .warning(codes::ZONE_UNUSED, &of_server(zoned), message)
+                .expected("expected a zone of the node, too");
+        }
+        None => {}
     }
 }
 

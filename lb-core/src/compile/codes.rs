@@ -1,4 +1,5 @@
-//! The codes of problems: stable, for people to look up and for scripts to tell apart.
+//! The codes of problems: stable, for people to look up and for scripts to tell apart. One that is no longer needed
+//! (`LB007`, for what a version could not do yet) is not given to anything else.
 
 macro_rules! codes {
     ($($(#[$about:meta])* $name:ident = $code:literal, $text:literal;)*) => {
@@ -15,7 +16,6 @@ codes! {
     TIMEOUT = "LB004", "A timeout is zero or longer than a week.";
     TIMEOUT_PLACE = "LB005", "A timeout that means nothing where it is set.";
     RETRY = "LB006", "A number of retries or a retry budget is out of bounds.";
-    NOT_YET = "LB007", "Something that this version cannot do yet.";
     NO_TARGET = "LB010", "A route has no backend, no redirect and no reply.";
     TWO_TARGETS = "LB011", "A route has more than one of backend, redirect and reply.";
     NO_BACKEND = "LB012", "No backend has this name.";
@@ -31,6 +31,9 @@ codes! {
     PARAMETER = "LB022", "A query parameter has no name.";
     ADDRESS = "LB030", "A server's address cannot be connected to.";
     WEIGHT = "LB031", "A weight is out of bounds.";
+    MAX_LOAD = "LB032", "A bound on the load that cannot be kept, or with a policy that does not hash.";
+    SLOW_START = "LB033", "A slow start of no time, or of more than an hour.";
+    SPILL = "LB034", "Zones are to spill over where there are none that count.";
     HEADER_EDIT = "LB040", "A header that must not be edited.";
     REDIRECT = "LB041", "A redirect is not valid.";
     REPLY = "LB042", "A fixed reply or an error page is not valid.";
@@ -44,6 +47,7 @@ codes! {
     MARK_CLASH = "LB107", "Two routes would overwrite each other's marks.";
     STRIPS_NOTHING = "LB108", "A prefix that is to be stripped is never there.";
     SAME_ADDRESS = "LB109", "Two servers of a backend have the same address.";
+    ZONE_UNUSED = "LB110", "A zone means nothing as things stand.";
 }
 
 #[cfg(test)]

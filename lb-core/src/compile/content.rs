@@ -58,7 +58,7 @@ macro_rules! structs {
 }
 
 structs! {
-    Spec { secrets, session, timeouts, retry, listeners, routes, backends }
+    Spec { secrets, session, zone, timeouts, retry, listeners, routes, backends }
     Secrets { signing, share }
     SessionSpec { cookie, strip }
     TimeoutsSpec { connect, request_head, response, idle_down, idle_up, tunnel_idle, drain }
@@ -80,8 +80,8 @@ structs! {
     Redirect { status, location, scheme, host, path }
     Reply { status, body, content_type }
     BackendSpec {
-        name, balance, hash_key, sticky, servers, timeouts, retry, accept_legacy_responses, bounded_load_percent,
-        slow_start, fail_open_below_percent,
+        name, balance, hash_key, sticky, servers, timeouts, retry, accept_legacy_responses, max_load_percent,
+        slow_start, fail_open_below, spill_below,
     }
     StickySpec { cookie }
     ServerSpec { name, address, weight, backup, admin, zone }

@@ -77,6 +77,7 @@ pub fn compile(spec: &Spec) -> Result<Compiled, Vec<Problem>> {
         finder,
         keys,
         session_cookie: spec.session.cookie.as_str().into(),
+        zone: spec.zone.as_deref().map(Into::into),
         timeouts: timeouts::merge(&[&spec.timeouts]),
         retry_budget_percent: budget_percent,
     };
@@ -131,7 +132,7 @@ fn keys(secrets: &Secrets, place: &Place, problems: &mut Problems) -> Keys {
 fn secrets_needed(spec: &Spec, place: &Place, problems: &mut Problems) {
     let splits = spec.routes.iter().any(|route| route.canary.is_some());
     let sticks = spec.backends.iter().any(|backend| backend.sticky.is_some());
-    let hashes = spec.backends.iter().any(|backend| backend.balance == crate::spec::Policy::Rendezvous);
+    let hashes = spec.backends.iter().any(|backend| backend.balance.hashes());
     if (splits || sticks) && spec.secrets.signing.is_empty() {
         let message = "marks and sticky cookies are signed, and there is no key to sign them with";
         problems

@@ -32,11 +32,7 @@ impl<'a> Names<'a> {
         let mut places = Map::default();
         for (index, name) in names.enumerate() {
             let place = around.field(kind).index(index).field("name");
-            if !is_name(name) {
-                problems
-                    .error(codes::NAME, &place, format!("`{name}` cannot be the name of a {kind}"))
-                    .expected(format!("expected 1 to {NAME_LEN_MAX} letters, digits, `.`, `_` or `-`"));
-            }
+            check(kind, name, &place, problems);
             if let Some(first) = places.get(name) {
                 let message =
                     format!("two {kind}s are named `{name}`: numbers {} and {}", first + 1, index + 1);
@@ -88,6 +84,17 @@ fn listed(kind: &str, candidates: &[&str], count: usize) -> String {
         _ if candidates.len() <= NAMED_MAX => format!("expected one of `{}`", candidates.join("`, `")),
         _ => format!("expected the name of a {kind}"),
     }
+}
+
+/// Refuses what cannot be a name; whether it can.
+pub(super) fn check(kind: &str, name: &str, place: &Place, problems: &mut Problems) -> bool {
+    let is_name = is_name(name);
+    if !is_name {
+        problems
+            .error(codes::NAME, place, format!("`{name}` cannot be the name of a {kind}"))
+            .expected(format!("expected 1 to {NAME_LEN_MAX} letters, digits, `.`, `_` or `-`"));
+    }
+    is_name
 }
 
 fn is_name(name: &str) -> bool {

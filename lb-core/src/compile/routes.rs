@@ -10,7 +10,7 @@ use crate::defaults::{ARMS_MAX, NAME_LEN_MAX, NETWORKS_MAX};
 use crate::jar::CookieNames;
 use crate::session::Keys;
 use crate::snapshot::{Arm, BackendIndex, Route, Split, Target};
-use crate::spec::{CanarySpec, HashKey, PathMatch, Policy, RouteSpec, SessionKey, Share, Spec};
+use crate::spec::{CanarySpec, HashKey, PathMatch, RouteSpec, SessionKey, Share, Spec};
 use std::ops::Range;
 
 /// What routes refer to.
@@ -184,8 +184,7 @@ fn check_strip(route: &RouteSpec, place: &Place, problems: &mut Problems) {
 fn split(known: &Known<'_>, route: &RouteSpec, arms: Vec<(&'static str, usize, Range<u16>)>) -> Split {
     let backends: Vec<_> = arms.iter().map(|(_, backend, _)| &known.spec.backends[*backend]).collect();
     let by_cookie = route.canary.as_ref().is_some_and(|canary| canary.key == SessionKey::Cookie);
-    let hashes_session =
-        backends.iter().any(|it| it.balance == Policy::Rendezvous && it.hash_key == HashKey::Session);
+    let hashes_session = backends.iter().any(|it| it.balance.hashes() && it.hash_key == HashKey::Session);
     // A canary with another key is what the session is there; without one, hashing needs our cookie.
     let sets_session = by_cookie || route.canary.is_none() && hashes_session;
     let boxed = |name: String| -> Box<str> { name.into() };

@@ -7,7 +7,7 @@ use crate::decide::{ArmReason, PickReason};
 use crate::live::Table;
 use crate::permit::Permit;
 use crate::pick::sticky::StickySeen;
-use crate::pick::{Draw, Picked};
+use crate::pick::{Draw, Picked, Rank};
 use crate::snapshot::{ArmIndex, Backend, RouteIndex, ServerIndex, Split, Target};
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl Decision {
 
     /// Whether the server is a backup.
     pub fn backup(&self) -> bool {
-        self.picked.backup
+        self.picked.rank == Rank::Backup
     }
 
     /// The session's bucket, in hundredths of a percent; `None` where the route has one arm.
@@ -88,10 +88,11 @@ impl Decision {
     /// May panic if `table` is not the table that the decision was made with.
     pub fn take(&self, table: &Table, cursors: &mut Cursors, now: Duration) -> Permit {
         debug_assert_eq!(self.stamp, stamp(table), "a decision belongs to its table");
-        if let Some(position) = self.picked.cursor {
-            cursors.set_position(table.snapshot.server(self.picked.server).backend, position);
+        let Picked { server, rank, wants, cursor, .. } = self.picked;
+        if let Some(position) = cursor {
+            cursors.set_position(table.snapshot.server(server).backend, rank, position);
         }
-        Permit::begin(table.server_live(self.picked.server).clone(), now.into())
+        Permit::begin(table.server_live(server).clone(), now.into(), wants)
     }
 
     /// Where to try next, `tried` being the servers that this exchange has tried: another server of the same arm,
@@ -139,7 +140,7 @@ impl Decision {
         }
         let current = StickySeen::Known { server: self.server(), is_current: true };
         if let Some(sticky) = &backend.pool.sticky
-            && !self.picked.backup
+            && !self.backup()
             && self.sticky_seen() != current
             && let Some(value) = sticky.value(self.server())
         {

@@ -5,6 +5,7 @@ use crate::decide::{ArmReason, PickReason, Refusal, RefusalReason, Verdict};
 use crate::spec::{Admin, Policy};
 use crate::text::duration;
 use std::fmt;
+use std::time::Duration;
 
 /// Servers whose state is told, at most.
 const SERVERS_TOLD_MAX: usize = 6;
@@ -69,8 +70,11 @@ fn and_more(count: usize) -> String {
     if count == 0 { String::new() } else { format!(", and {count} more") }
 }
 
+fn percent(hundredths: u16) -> String {
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+}
+
 fn choose_words(choose: &Choose) -> String {
-    let percent = |hundredths: u16| format!("{}.{:02}", hundredths / 100, hundredths % 100);
     let at = choose.bucket.map(|bucket| format!("at {} %", percent(bucket))).unwrap_or_default();
     let takes = choose
         .canary
@@ -108,7 +112,14 @@ fn pick_words(pick: &Pick) -> String {
     if pick.last_resort {
         words.push_str("; connections to it have just failed, but all others are out, too");
     }
-    let out: Vec<String> = pick.servers.iter().filter_map(why_out).collect();
+    if pick.failed_open {
+        words.push_str("; so few are up that health is ignored");
+    }
+    if let Some(zone) = &pick.zone {
+        words.push_str(&format!("; {} % stay in zone {}", percent(zone.share), zone.name));
+    }
+    let out: Vec<String> =
+        pick.servers.iter().filter_map(|it| why_out(it, true).or_else(|| why_less(it))).collect();
     for out in out.iter().take(SERVERS_TOLD_MAX) {
         words.push_str(&format!("; {out}"));
     }
@@ -122,34 +133,67 @@ fn pick_words(pick: &Pick) -> String {
 fn policy_words(pick: &Pick) -> String {
     let word = pick.policy.word();
     match pick.policy {
-        Policy::LeastRequest => {
-            let backup = pick.server.as_ref().is_some_and(|server| server.backup);
-            let can_serve = |it: &&ServerNote| it.backup == backup && why_out(it).is_none();
-            let serving: Vec<&ServerNote> = pick.servers.iter().filter(can_serve).collect();
-            let mut told = String::new();
-            for (place, server) in serving.iter().take(SERVERS_TOLD_MAX).enumerate() {
-                match place {
-                    0 => told.push_str(&format!("{} has {} in flight", server.name, server.in_flight)),
-                    _ => told.push_str(&format!(", {} {}", server.name, server.in_flight)),
-                }
-            }
-            format!("{word}: {told}{}", and_more(serving.len().saturating_sub(SERVERS_TOLD_MAX)))
-        }
+        Policy::LeastRequest => compared(pick, |server| {
+            (format!("has {} in flight", server.in_flight), server.in_flight.to_string())
+        }),
+        Policy::PeakEwma => compared(pick, |server| {
+            let in_flight = server.in_flight;
+            let latency = server.latency.map_or("an unknown time".to_owned(), short);
+            (format!("takes {latency} with {in_flight} in flight"), format!("{latency} with {in_flight}"))
+        }),
         Policy::RoundRobin => format!("{word}: its turn"),
+        Policy::Random => format!("{word}: drawn by weight"),
+        Policy::Maglev => format!("{word}: this key's entry"),
         Policy::Rendezvous => format!("{word}: the highest score for this key"),
-        Policy::PeakEwma | Policy::Random | Policy::Maglev => word.to_owned(),
     }
 }
 
-/// Why a server takes no new session.
-fn why_out(server: &ServerNote) -> Option<String> {
+/// The servers that a policy compares, in the words for the first one and those for the others.
+fn compared(pick: &Pick, words: impl Fn(&ServerNote) -> (String, String)) -> String {
+    let backup = pick.server.as_ref().is_some_and(|server| server.backup);
+    let can_serve = |it: &&ServerNote| it.backup == backup && why_out(it, !pick.failed_open).is_none();
+    let serving: Vec<&ServerNote> = pick.servers.iter().filter(can_serve).collect();
+    let mut told = String::new();
+    for (place, server) in serving.iter().take(SERVERS_TOLD_MAX).enumerate() {
+        let (first, further) = words(server);
+        match place {
+            0 => told.push_str(&format!("{} {first}", server.name)),
+            _ => told.push_str(&format!(", {} {further}", server.name)),
+        }
+    }
+    format!("{}: {told}{}", pick.policy.word(), and_more(serving.len().saturating_sub(SERVERS_TOLD_MAX)))
+}
+
+/// A latency, to the digits that mean something.
+fn short(latency: Duration) -> String {
+    match latency.as_micros() {
+        us @ 0..10_000 => format!("{us} µs"),
+        us => format!("{} ms", us / 1000),
+    }
+}
+
+/// Why a server gets less than its weight says.
+fn why_less(server: &ServerNote) -> Option<String> {
+    let ServerNote { name, in_flight, .. } = server;
+    match server.in_flight_most {
+        Some(most) if u64::from(*in_flight) >= most => {
+            return Some(format!("{name} is full with {in_flight} of {most} in flight"));
+        }
+        _ => {}
+    }
+    let percent = server.strength_percent;
+    (percent < 100).then(|| format!("{name} is in slow start with {percent} % of its weight"))
+}
+
+/// Why a server takes no new session, be it that its health counts or not.
+fn why_out(server: &ServerNote, health_counts: bool) -> Option<String> {
     let name = &server.name;
     match server.admin {
         Admin::Drain => return Some(format!("{name} drains")),
         Admin::Maintenance => return Some(format!("{name} is in maintenance")),
         Admin::Ready => {}
     }
-    if server.health != "up" {
+    if health_counts && server.health != "up" {
         return Some(format!("{name} is {}", server.health));
     }
     if !server.removed_for.is_zero() {

@@ -1,23 +1,38 @@
 //! Pick: from a backend to a server.
 //!
 //! Order, always: maintenance and down take nobody; drain and weight 0 take only their own sticky sessions; then
-//! stickiness; then the policy; then backups, when no primary can. A server that connections failed to is out for
-//! a while, unless the last resort is asked for.
+//! stickiness; then the policy, among the primaries of the node's own zone and those of the others as `zones.rs` says;
+//! then backups, when no primary can. A server that connections failed to is out for a while, unless the last resort
+//! is asked for. Where a backend has failed open (`outlook.rs`), "down" means nothing.
 
+mod affinity;
+mod asked;
+mod bounded;
+mod home;
 mod least_request;
-pub(crate) mod rendezvous;
+mod maglev;
+mod outlook;
+mod peak_ewma;
+mod random;
+mod rendezvous;
 mod round_robin;
 pub(crate) mod sticky;
+mod two_choices;
+mod zones;
+
+pub(crate) use affinity::{Affinity, Hashing};
+pub(crate) use asked::{Asked, Care, Draw};
+pub(crate) use bounded::Bound;
+pub(crate) use outlook::Lookout;
 
 use crate::decide::PickReason;
-use crate::hash::{Keyed, Purpose, SecretKey};
-use crate::live::{Live, Now};
-use crate::session::{Address, Session, with_address};
+use crate::permit::Wants;
+use crate::share::Share;
 use crate::snapshot::ServerIndex;
-use crate::spec::{HashKey, Policy};
-use rendezvous::Tiers;
+use crate::spec::Policy;
+use home::Homes;
 use round_robin::Order;
-use std::net::IpAddr;
+use std::time::Duration;
 use sticky::{Sticky, StickySeen};
 
 /// What a backend's picks need, compiled.
@@ -26,95 +41,73 @@ pub(crate) struct Pool {
     pub(crate) policy: Policy,
     pub(crate) hashing: Hashing,
     pub(crate) sticky: Option<Sticky>,
-    primaries: Group,
+    pub(crate) lookout: Lookout,
+    /// How long slow start takes; 0: there is none.
+    pub(crate) slow_start_ns: u64,
+    pub(crate) wants: Wants,
+    /// The primaries of the node's own zone; all primaries where zones do not count.
+    near: Group,
+    /// Those of other zones.
+    far: Group,
     backups: Group,
-}
-
-/// How a backend hashes requests.
-#[derive(Debug)]
-pub(crate) struct Hashing {
-    /// What its policy hashes; `None` if it does not hash. Sessions that must move are hashed all the same.
-    pub(crate) key: Option<HashKey>,
-    /// Half-made.
-    session: Keyed,
-    /// Half-made.
-    source: Keyed,
-}
-
-/// What is known of a request that it can be hashed by. It is hashed only where that is asked for: most requests
-/// need none.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Affinity {
-    pub(crate) session: Option<Session>,
-    pub(crate) source: Address,
-    /// The hash of what else the backend's policy hashes: a header, the path, a query parameter.
-    pub(crate) value: u64,
-}
-
-impl Hashing {
-    /// What a policy without a hash key of its own can be asked for, `key` being what a hashing one hashes.
-    pub(crate) fn new(share_key: &SecretKey, key: Option<HashKey>) -> Hashing {
-        let hash = |kind: &[u8]| Keyed::new(share_key, Purpose::Affinity).part(kind);
-        Hashing { key, session: hash(b"session"), source: hash(b"source") }
-    }
-
-    /// The hash of a client's address.
-    pub(crate) fn of_source(&self, source: IpAddr) -> u64 {
-        with_address(self.source, source).finish() as u64
-    }
-
-    /// The hash that picks a server.
-    fn of(&self, affinity: &Affinity) -> u64 {
-        match (&self.key, affinity.session) {
-            (Some(HashKey::Header(_) | HashKey::Path | HashKey::Query(_)), _) => affinity.value,
-            // Without a session nothing but the address tells those of one server apart when they must move.
-            (Some(HashKey::Source), _) | (_, None) => self.of_source(affinity.source.into()),
-            (None | Some(HashKey::Session), Some(session)) => {
-                self.session.part(&session.id().to_le_bytes()).finish() as u64
-            }
-        }
-    }
+    /// Where keys are at home: among all primaries, wherever they stand.
+    homes: Homes,
+    backup_homes: Homes,
 }
 
 /// Servers among which weights count. Those of weight 0 are not in it.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    pub(crate) members: Box<[Member]>,
-    pub(crate) order: Order,
-    pub(crate) tiers: Tiers,
+    members: Box<[Member]>,
+    order: Order,
+    /// At least 1.
+    mean_weight: u32,
 }
 
 /// A server that a policy may pick.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) server: ServerIndex,
     pub(crate) weight: u32,
-    /// The server's part of rendezvous hashing.
+}
+
+/// A server with what compiling knows of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) member: Member,
+    pub(crate) backup: bool,
+    /// Whether it stands in the node's own zone.
+    pub(crate) is_near: bool,
+    /// What its name hashes to, for rendezvous hashing.
     pub(crate) seed: u64,
+    /// The same, for Maglev's permutation.
+    pub(crate) step: u128,
 }
 
-/// How much a server must promise.
+/// What a spec says about a backend's picks.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) policy: Policy,
+    pub(crate) hashing: Hashing,
+    pub(crate) sticky: Option<Sticky>,
+    pub(crate) slow_start: Duration,
+    pub(crate) max_load_percent: u32,
+    pub(crate) fail_open_below: Share,
+    pub(crate) spill_below: Share,
+    pub(crate) candidates: Vec<Candidate>,
+}
+
+/// Which of a backend's groups a server is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Care {
-    /// No connection to it has failed just now.
-    Careful,
-    /// Whatever is ready and up: all others are out, too.
-    LastResort,
+pub(crate) enum Rank {
+    Near,
+    Far,
+    Backup,
 }
 
-/// One question for a server.
-pub(crate) struct Asked<'a> {
-    pub(crate) live: &'a Live,
-    pub(crate) now: Now,
-    pub(crate) care: Care,
-    /// Servers that this exchange has tried.
-    pub(crate) tried: &'a [ServerIndex],
-    pub(crate) affinity: &'a Affinity,
-    pub(crate) sticky: StickySeen,
-    /// Where the backend's cursor stands.
-    pub(crate) cursor: u32,
-    /// Random bits.
-    pub(crate) draw: Draw,
+impl Rank {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 3;
 }
 
 /// The answer.
@@ -122,115 +115,151 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct Picked {
     pub(crate) server: ServerIndex,
     pub(crate) reason: PickReason,
-    pub(crate) backup: bool,
-    /// Where the cursor is to stand afterwards, if it moves.
+    pub(crate) rank: Rank,
+    /// What its backend wants to know of the attempt.
+    pub(crate) wants: Wants,
+    /// Where the cursor of this rank is to stand afterwards, if it moves.
     pub(crate) cursor: Option<u32>,
 }
 
-impl Asked<'_> {
-    /// Whether a policy may pick this server.
-    fn can_serve(&self, server: ServerIndex) -> bool {
-        let live = self.live.server(server);
-        let serves = match self.care {
-            Care::Careful => live.serves_anybody(self.now),
-            Care::LastResort => live.is_ready_and_up(),
-        };
-        serves && !self.tried.contains(&server)
+/// A server, and where the cursor is to stand afterwards, in one word, which is handed on in a register.
+#[derive(Clone, Copy, Debug)]
+struct Found(u64);
+
+impl Found {
+    /// No order is so long.
+    const NO_CURSOR: u32 = u32::MAX;
+
+    fn new(server: ServerIndex) -> Found {
+        Found::in_turn(server, Found::NO_CURSOR)
     }
 
-    /// Whether a session may stay with this server.
-    fn can_keep(&self, server: ServerIndex) -> bool {
-        let live = self.live.server(server);
-        let serves = match self.care {
-            Care::Careful => live.serves_its_own(self.now),
-            Care::LastResort => live.is_open_to_its_own(self.now),
-        };
-        serves && !self.tried.contains(&server)
+    fn in_turn(server: ServerIndex, cursor: u32) -> Found {
+        Found(u64::from(cursor) << 32 | u64::from(server.0))
     }
 
-    fn in_flight(&self, server: ServerIndex) -> u32 {
-        self.live.server(server).in_flight()
+    fn server(self) -> ServerIndex {
+        ServerIndex(self.0 as u32)
+    }
+
+    fn cursor(self) -> Option<u32> {
+        Some((self.0 >> 32) as u32).filter(|cursor| *cursor != Found::NO_CURSOR)
     }
 }
 
 impl Pool {
-    pub(crate) fn new(
-        policy: Policy,
-        hashing: Hashing,
-        sticky: Option<Sticky>,
-        primaries: Vec<Member>,
-        backups: Vec<Member>,
-    ) -> Pool {
-        // Stickiness needs rendezvous hashing for sessions that must move.
-        let hashes = sticky.is_some() || policy == Policy::Rendezvous;
-        let group = |members: Vec<Member>| Group {
-            order: match policy {
-                Policy::RoundRobin | Policy::LeastRequest => Order::new(&members),
-                _ => Order::default(),
-            },
-            tiers: if hashes { Tiers::new(&members) } else { Tiers::default() },
-            members: members.into(),
+    pub(crate) fn new(wanted: Wanted) -> Pool {
+        let (policy, candidates) = (wanted.policy, &wanted.candidates);
+        // A key has one home, the same on every node: hashing knows no zones.
+        let zoned = !policy.hashes() && candidates.iter().any(|it| it.is_near && !it.backup);
+        let rank = |it: &Candidate| match (it.backup, zoned && !it.is_near) {
+            (true, _) => Rank::Backup,
+            (false, true) => Rank::Far,
+            (false, false) => Rank::Near,
         };
-        Pool { policy, hashing, sticky, primaries: group(primaries), backups: group(backups) }
+        let group = |wanted: Rank| {
+            let of_rank = candidates.iter().filter(|it| rank(it) == wanted);
+            Group::new(of_rank.map(|it| it.member).collect(), policy)
+        };
+        // Sessions that must move are hashed, whatever the policy.
+        let homes = |backup: bool| {
+            let of_kind = || candidates.iter().filter(move |it| it.backup == backup);
+            Homes::new(of_kind, policy, wanted.sticky.is_some())
+        };
+        let far = group(Rank::Far);
+        let lookout = Lookout::new(&wanted, !far.members.is_empty());
+        Pool {
+            policy,
+            slow_start_ns: wanted.slow_start.as_nanos() as u64,
+            wants: Wants { latency: policy == Policy::PeakEwma, count: lookout.is_bounded() },
+            lookout,
+            near: group(Rank::Near),
+            far,
+            backups: group(Rank::Backup),
+            homes: homes(false),
+            backup_homes: homes(true),
+            hashing: wanted.hashing,
+            sticky: wanted.sticky,
+        }
     }
 
     /// A server for one request; `None` if none of this backend can serve it.
-    #[inline]
+    // Inlined for good, as `Round::ask` is.
+    #[inline(always)]
     pub(crate) fn pick(&self, asked: &Asked<'_>) -> Option<Picked> {
-        let reason = match asked.sticky {
-            StickySeen::Nothing => PickReason::Policy,
-            StickySeen::Known { server, .. } if asked.can_keep(server) => {
-                return Some(Picked { server, reason: PickReason::Sticky, backup: false, cursor: None });
+        let (reason, (rank, found)) = match asked.sticky {
+            StickySeen::Nothing if self.far.members.is_empty() => {
+                (PickReason::Policy, self.by_policy(asked)?)
             }
-            StickySeen::Known { .. } | StickySeen::Unknown => PickReason::Moved,
+            StickySeen::Nothing => (PickReason::Policy, self.by_zone(asked)?),
+            StickySeen::Known { server, .. } if asked.can_keep(server) => {
+                (PickReason::Sticky, (Rank::Near, Found::new(server)))
+            }
+            StickySeen::Known { .. } | StickySeen::Unknown => (PickReason::Moved, self.next_home(asked)?),
         };
-        let primary = self.pick_of(&self.primaries, reason, asked);
-        let (backup, found) = match primary {
-            Some(found) => (false, found),
-            None => (true, self.pick_of(&self.backups, reason, asked)?),
-        };
-        Some(Picked { server: found.0, reason, backup, cursor: found.1 })
+        Some(Picked { server: found.server(), reason, rank, wants: self.wants, cursor: found.cursor() })
     }
 
-    /// A server of a group, and where the cursor is to stand afterwards.
-    fn pick_of(
-        &self,
-        group: &Group,
-        reason: PickReason,
-        asked: &Asked<'_>,
-    ) -> Option<(ServerIndex, Option<u32>)> {
-        let by_hash = || {
-            let server = group.tiers.pick(self.hashing.of(asked.affinity), asked)?;
-            Some((server, None))
+    /// Where a session goes that must leave its server: neither load nor zone nor slow start have a say, or nodes
+    /// would not agree.
+    fn next_home(&self, asked: &Asked<'_>) -> Option<(Rank, Found)> {
+        let hash = self.hashing.of(asked.affinity);
+        match self.homes.next(hash, asked) {
+            Some(server) => Some((Rank::Near, Found::new(server))),
+            None => Some((Rank::Backup, Found::new(self.backup_homes.next(hash, asked)?))),
+        }
+    }
+
+    #[inline(always)]
+    fn by_policy(&self, asked: &Asked<'_>) -> Option<(Rank, Found)> {
+        match self.of(Rank::Near, asked) {
+            Some(found) => Some((Rank::Near, found)),
+            None => Some((Rank::Backup, self.of(Rank::Backup, asked)?)),
+        }
+    }
+
+    fn by_zone(&self, asked: &Asked<'_>) -> Option<(Rank, Found)> {
+        let ranks = if zones::stays(asked) { [Rank::Near, Rank::Far] } else { [Rank::Far, Rank::Near] };
+        let ranks = ranks.into_iter().chain([Rank::Backup]);
+        ranks.into_iter().find_map(|rank| Some((rank, self.of(rank, asked)?)))
+    }
+
+    fn of(&self, rank: Rank, asked: &Asked<'_>) -> Option<Found> {
+        let (group, homes) = match rank {
+            Rank::Near => (&self.near, &self.homes),
+            Rank::Far => (&self.far, &self.homes),
+            Rank::Backup => (&self.backups, &self.backup_homes),
         };
         match self.policy {
             _ if group.members.is_empty() => None,
-            _ if reason == PickReason::Moved => by_hash(),
-            Policy::RoundRobin => round_robin::pick(group, asked).map(|(server, next)| (server, Some(next))),
-            Policy::LeastRequest => least_request::pick(group, asked).map(|server| (server, None)),
-            Policy::Rendezvous => by_hash(),
-            // Compiling refuses the others.
-            Policy::PeakEwma | Policy::Random | Policy::Maglev => None,
+            Policy::RoundRobin => round_robin::pick(group, rank, asked),
+            Policy::LeastRequest => least_request::pick(group, asked).map(Found::new),
+            Policy::PeakEwma => peak_ewma::pick(group, asked).map(Found::new),
+            Policy::Random => random::pick(group, asked).map(Found::new),
+            Policy::Maglev | Policy::Rendezvous => {
+                // Backups are the last there are: they take what comes.
+                let bound = match rank {
+                    Rank::Backup => None,
+                    Rank::Near | Rank::Far => self.lookout.bound(asked.live, asked.backend, asked.outlook),
+                };
+                homes.pick(self.hashing.of(asked.affinity), asked, bound).map(Found::new)
+            }
         }
+    }
+
+    /// All servers that a policy may pick.
+    fn members(&self) -> impl Iterator<Item = (Rank, &Member)> {
+        let near = self.near.members.iter().map(|member| (Rank::Near, member));
+        let far = self.far.members.iter().map(|member| (Rank::Far, member));
+        near.chain(far).chain(self.backups.members.iter().map(|member| (Rank::Backup, member)))
     }
 }
 
-/// Random bits, made longer: splitmix64 (Steele, Lea and Flood 2014).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Draw(u64);
-
-impl Draw {
-    pub(crate) fn new(random: u128) -> Draw {
-        Draw(random as u64 ^ (random >> 64) as u64)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        crate::hash::mix(self.0)
-    }
-
-    /// A number below `bound`, each as likely as the others but for one part in 2^32.
-    pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
+impl Group {
+    fn new(members: Vec<Member>, policy: Policy) -> Group {
+        let order = if policy.hashes() { Order::default() } else { Order::new(&members) };
+        let weight: u32 = members.iter().map(|member| member.weight).sum();
+        let mean_weight = weight.checked_div(members.len() as u32).unwrap_or_default().max(1);
+        Group { members: members.into(), order, mean_weight }
     }
 }

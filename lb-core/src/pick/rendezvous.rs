@@ -6,77 +6,97 @@
 //! point logarithms differ between machines, so this one is computed in whole numbers. Among servers of one weight
 //! the order is that of the hashes themselves: a logarithm is needed once for each weight in use.
 
-use super::{Asked, Member};
+use super::{Candidate, Member};
 use crate::hash::mix;
+use crate::live::STRENGTH_FULL;
 use crate::snapshot::ServerIndex;
 
-/// Members by weight.
+/// Servers by weight.
 #[derive(Debug, Default)]
-pub(crate) struct Tiers {
+pub(super) struct Tiers {
     tiers: Box<[Tier]>,
 }
 
 #[derive(Debug)]
 struct Tier {
     weight: u32,
-    members: Box<[(u64, ServerIndex)]>,
+    servers: Box<[(u64, ServerIndex)]>,
+}
+
+/// How well a server stands with a key.
+#[derive(Clone, Copy)]
+struct Score {
+    hash: u64,
+    /// Breaks ties, as the order of the spec may differ between nodes.
+    seed: u64,
+    /// Its weight times its strength.
+    weight: u64,
+    server: ServerIndex,
+}
+
+impl Score {
+    fn beats(&self, other: &Score) -> bool {
+        let cost = |one: &Score, other: &Score| u128::from(minus_log2(one.hash)) * u128::from(other.weight);
+        let (mine, others) = (cost(self, other), cost(other, self));
+        mine < others || mine == others && self.seed > other.seed
+    }
+
+    /// Whether this is plain to see, without a logarithm.
+    fn is_above(&self, other: &Score) -> bool {
+        (self.hash, self.seed) > (other.hash, other.seed) && self.weight >= other.weight
+    }
+}
+
+fn better(best: Option<Score>, other: Score) -> Option<Score> {
+    match best {
+        Some(best) if best.is_above(&other) || (!other.is_above(&best) && !other.beats(&best)) => Some(best),
+        _ => Some(other),
+    }
 }
 
 impl Tiers {
-    pub(crate) fn new(members: &[Member]) -> Tiers {
-        let mut sorted: Vec<&Member> = members.iter().collect();
-        sorted.sort_by_key(|member| member.weight);
-        let tier = |members: &[&Member]| Tier {
-            weight: members[0].weight,
-            members: members.iter().map(|member| (member.seed, member.server)).collect(),
+    pub(super) fn new<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Tiers {
+        let mut sorted: Vec<&Candidate> = candidates.collect();
+        sorted.sort_by_key(|it| it.member.weight);
+        let tier = |of_weight: &[&Candidate]| Tier {
+            weight: of_weight[0].member.weight,
+            servers: of_weight.iter().map(|it| (it.seed, it.member.server)).collect(),
         };
-        Tiers { tiers: sorted.chunk_by(|left, right| left.weight == right.weight).map(tier).collect() }
+        let same_weight = |left: &&Candidate, right: &&Candidate| left.member.weight == right.member.weight;
+        Tiers { tiers: sorted.chunk_by(same_weight).map(tier).collect() }
     }
 
-    /// The server with the highest score among those that can serve.
-    pub(super) fn pick(&self, hash: u64, asked: &Asked<'_>) -> Option<ServerIndex> {
-        self.highest(hash, |server| asked.can_serve(server))
-    }
-
-    fn highest(&self, affinity: u64, can_serve: impl Fn(ServerIndex) -> bool) -> Option<ServerIndex> {
-        let mut best: Option<(u64, u64, u32, ServerIndex)> = None;
-        for tier in &self.tiers {
-            let Some((hash, seed, server)) = tier.highest(affinity, &can_serve) else { continue };
-            let wins = match best {
-                None => true,
-                Some((other_hash, other_seed, other_weight, _)) => {
-                    let cost = u128::from(minus_log2(hash)) * u128::from(other_weight);
-                    let other_cost = u128::from(minus_log2(other_hash)) * u128::from(tier.weight);
-                    cost < other_cost || cost == other_cost && seed > other_seed
-                }
-            };
-            if wins {
-                best = Some((hash, seed, tier.weight, server));
-            }
-        }
-        best.map(|(_, _, _, server)| server)
+    /// The server with the highest score for a key, `strength` being how much of its weight each is to have; 0 keeps
+    /// it out. As a server's strength grows, keys move to it and nowhere else.
+    pub(super) fn highest(&self, hash: u64, strength: impl Fn(Member) -> u32) -> Option<ServerIndex> {
+        let best = self.tiers.iter().fold(None, |best, tier| tier.highest(hash, &strength, best));
+        best.map(|best| best.server)
     }
 }
 
 impl Tier {
-    /// The highest hash of those that can serve, with seed and server. Whether one can is asked only of those that
-    /// beat all before them: a handful, however many there are.
-    fn highest(
-        &self,
-        affinity: u64,
-        can_serve: &impl Fn(ServerIndex) -> bool,
-    ) -> Option<(u64, u64, ServerIndex)> {
-        let mut best: Option<(u64, u64, ServerIndex)> = None;
-        for &(seed, server) in &self.members {
-            let hash = mix(affinity ^ seed);
-            // Seeds break ties, as the order of the spec may differ between nodes.
-            if best.is_none_or(|(other, other_seed, _)| (hash, seed) > (other, other_seed))
-                && can_serve(server)
-            {
-                best = Some((hash, seed, server));
+    /// The best so far or here. A server is asked for its strength only if it beats all that have the whole weight of
+    /// this tier: a handful, however many there are. Logarithms are taken for the best of the tier, and for servers
+    /// without their whole strength, as far as they are not plainly beaten.
+    fn highest(&self, key: u64, strength: &impl Fn(Member) -> u32, mut best: Option<Score>) -> Option<Score> {
+        let mut of_tier: Option<Score> = None;
+        for &(seed, server) in &self.servers {
+            let hash = mix(key ^ seed);
+            if of_tier.is_some_and(|of_tier| (hash, seed) <= (of_tier.hash, of_tier.seed)) {
+                continue;
+            }
+            let strength = strength(Member { server, weight: self.weight });
+            let score = Score { hash, seed, weight: u64::from(self.weight * strength), server };
+            match strength {
+                0 => {}
+                STRENGTH_FULL => of_tier = Some(score),
+                _ => best = better(best, score),
             }
         }
-        best
+        match of_tier {
+            Some(of_tier) => better(best, of_tier),
+            None => best,
+        }
     }
 }
 
@@ -106,16 +126,19 @@ mod tests {
     use proptest::prelude::*;
 
     fn tiers(weights: &[u32]) -> Tiers {
-        let member = |(place, weight): (usize, &u32)| Member {
-            server: ServerIndex(place as u32),
-            weight: *weight,
+        let candidate = |(place, weight): (usize, &u32)| Candidate {
+            member: Member { server: ServerIndex(place as u32), weight: *weight },
+            backup: false,
+            is_near: false,
             seed: mix(place as u64 + 1),
+            step: 0,
         };
-        Tiers::new(&weights.iter().enumerate().map(member).filter(|it| it.weight > 0).collect::<Vec<_>>())
+        let all: Vec<Candidate> = weights.iter().enumerate().map(candidate).collect();
+        Tiers::new(all.iter().filter(|it| it.member.weight > 0))
     }
 
     fn home(tiers: &Tiers, key: u64) -> u32 {
-        tiers.highest(mix(key), |_| true).unwrap().0
+        tiers.highest(mix(key), |_| STRENGTH_FULL).unwrap().0
     }
 
     #[test]

@@ -1,17 +1,16 @@
 //! In turn, smoothly, by weight. The order is compiled into the snapshot; the cursor is the caller's.
 
-use super::{Asked, Group, Member};
-use crate::snapshot::ServerIndex;
+use super::{Asked, Found, Group, Member, Rank};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Slots that a pick looks at before it turns to the list of servers: it bounds a pick in a long order whose
-/// servers are nearly all out.
+/// servers are nearly all out, and in one whose servers all have just come up.
 const SLOTS_LOOKED_AT_MAX: usize = 512;
 
 /// The order in which servers take their turns: each as often as its weight says, and as evenly as can be.
 #[derive(Debug, Default)]
-pub(crate) struct Order {
+pub(super) struct Order {
     /// Places in the list of members. There are at most 2^12 of them.
     slots: Box<[u16]>,
 }
@@ -22,7 +21,7 @@ impl Order {
     /// by the earliest deadline keeps all of these whenever that is possible, which for whole turns on one
     /// cursor it always is (Baruah et al., "Proportionate progress", 1996). So at no time is a server more than
     /// one turn ahead or behind.
-    pub(crate) fn new(members: &[Member]) -> Order {
+    pub(super) fn new(members: &[Member]) -> Order {
         let common = members.iter().fold(0, |common, member| gcd(common, member.weight)).max(1);
         let turns = |member: &Member| u64::from(member.weight / common);
         let length: u64 = members.iter().map(turns).sum();
@@ -54,12 +53,12 @@ impl Order {
     }
 
     /// How many slots.
-    pub(crate) fn len(&self) -> u32 {
+    pub(super) fn len(&self) -> u32 {
         self.slots.len() as u32
     }
 
     /// Whose turn it is in a slot: a place in the list of members.
-    pub(crate) fn place(&self, slot: u32) -> usize {
+    pub(super) fn place(&self, slot: u32) -> usize {
         usize::from(self.slots[slot as usize])
     }
 }
@@ -70,39 +69,48 @@ fn gcd(left: u32, right: u32) -> u32 {
 
 /// The next server whose turn it is and that can serve, and where the cursor stands after it. Turns of servers
 /// that cannot serve are passed for good, so that the others keep their proportions, instead of one of them
-/// inheriting the turns of its neighbour.
-pub(super) fn pick(group: &Group, asked: &Asked<'_>) -> Option<(ServerIndex, u32)> {
+/// inheriting the turns of its neighbour. In slow start a server passes as many of its turns as its strength lacks.
+pub(super) fn pick(group: &Group, rank: Rank, asked: &Asked<'_>) -> Option<Found> {
     let length = group.order.len();
-    let mut slot = asked.cursor.checked_rem(length)?;
-    let mut last = None;
-    for _ in 0..(length as usize).min(SLOTS_LOOKED_AT_MAX) {
+    let position = asked.cursors.position(asked.backend, rank);
+    let mut slot = position.checked_rem(length)?;
+    let mut draw = asked.draw;
+    let mut out = None;
+    let mut passed = None;
+    for looked_at in 0..SLOTS_LOOKED_AT_MAX {
+        if looked_at == length as usize && passed.is_none() {
+            return None;
+        }
         let server = group.members[group.order.place(slot)].server;
         slot = if slot + 1 == length { 0 } else { slot + 1 };
-        if last != Some(server) && asked.can_serve(server) {
-            return Some((server, slot));
+        if out == Some(server) {
+            continue;
         }
-        last = Some(server);
+        match asked.strength(server) {
+            0 => out = Some(server),
+            strength if draw.admits(strength) => return Some(Found::in_turn(server, slot)),
+            _ => passed = Some(server),
+        }
     }
-    if length as usize <= SLOTS_LOOKED_AT_MAX {
-        return None;
-    }
-    let members = &group.members;
-    let first = asked.cursor as usize % members.len();
-    let from_first = members[first..].iter().chain(&members[..first]);
-    let found = from_first.map(|member| member.server).find(|server| asked.can_serve(*server))?;
-    Some((found, slot))
+    let found = passed.or_else(|| {
+        let first = position as usize % group.members.len();
+        let from_first = group.members[first..].iter().chain(&group.members[..first]);
+        from_first.map(|member| member.server).find(|server| asked.can_serve(*server))
+    });
+    Some(Found::in_turn(found?, slot))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::ServerIndex;
     use proptest::prelude::*;
 
     fn order(weights: &[u32]) -> Vec<u32> {
         let members: Vec<Member> = weights
             .iter()
             .enumerate()
-            .map(|(place, weight)| Member { server: ServerIndex(place as u32), weight: *weight, seed: 0 })
+            .map(|(place, weight)| Member { server: ServerIndex(place as u32), weight: *weight })
             .collect();
         Order::new(&members).slots.iter().map(|place| u32::from(*place)).collect()
     }

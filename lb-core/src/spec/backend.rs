@@ -1,6 +1,6 @@
 //! Backends and servers as they are wanted.
 
-use super::{RetrySpec, TimeoutsSpec};
+use super::{RetrySpec, Share, TimeoutsSpec};
 use crate::text::nearest;
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ pub struct BackendSpec {
     pub name: String,
     /// How a server is chosen.
     pub balance: Policy,
-    /// What [`Policy::Rendezvous`] (later `maglev` too) hashes.
+    /// What [`Policy::Rendezvous`] and [`Policy::Maglev`] hash.
     pub hash_key: HashKey,
     /// A cookie that brings a session back to its server.
     pub sticky: Option<StickySpec>,
@@ -27,12 +27,18 @@ pub struct BackendSpec {
     /// Whether old-fashioned response heads pass, normalised: folded lines, a space before a colon, a repeated
     /// equal Content-Length. Otherwise they are 502.
     pub accept_legacy_responses: bool,
-    /// Bounded load of the hashing policies, in percent of the average. Not in this version.
-    pub bounded_load_percent: Option<u32>,
-    /// How long a server that returns takes to its full weight. Not in this version.
+    /// How much a primary may have in flight under a hashing policy, in percent of its part of all by weight; what
+    /// is beyond goes to the next server of its key. Absent: as much as comes. See
+    /// [`defaults::MAX_LOAD_PERCENT`](crate::defaults::MAX_LOAD_PERCENT) for what may be asked for.
+    pub max_load_percent: Option<u32>,
+    /// How long a server that came up takes to its full weight; absent: no time.
     pub slow_start: Option<Duration>,
-    /// Below this percentage of servers that are up, health is ignored. Not in this version.
-    pub fail_open_below_percent: Option<u32>,
+    /// Below this share of ready primaries that are up, health is ignored: whatever made so many look bad is likelier
+    /// to be wrong than they. Absent: never.
+    pub fail_open_below: Option<Share>,
+    /// Below this share of its weight that is up, the node's own zone spills over to the others. Absent:
+    /// [`defaults::SPILL_BELOW`](crate::defaults::SPILL_BELOW).
+    pub spill_below: Option<Share>,
 }
 
 /// How a backend chooses a server.
@@ -43,13 +49,13 @@ pub enum Policy {
     RoundRobin,
     /// The one with the fewest requests in flight, by weight.
     LeastRequest,
-    /// The one with the least latency times load. Not in this version.
+    /// The one with the least latency times requests in flight, by weight.
     PeakEwma,
-    /// Any, by weight. Not in this version.
+    /// Any, by weight.
     Random,
-    /// Consistent hashing by a lookup table. Not in this version.
+    /// Consistent hashing by a table: the same cost however many servers there are, 128 KiB for each backend.
     Maglev,
-    /// Consistent hashing by the highest score.
+    /// Consistent hashing by the highest score: the least that can be moves, at some nanoseconds for each server.
     Rendezvous,
 }
 
@@ -76,9 +82,9 @@ impl Policy {
         }
     }
 
-    /// Whether this version can do it; compiling a spec with another is a problem that says so.
-    pub fn is_available(self) -> bool {
-        matches!(self, Policy::RoundRobin | Policy::LeastRequest | Policy::Rendezvous)
+    /// Whether it sends equal keys to the same server.
+    pub fn hashes(self) -> bool {
+        matches!(self, Policy::Maglev | Policy::Rendezvous)
     }
 }
 
@@ -148,7 +154,7 @@ pub struct ServerSpec {
     pub backup: bool,
     /// What people have said about it.
     pub admin: Admin,
-    /// Where it stands. Not in this version.
+    /// Where it stands; means something to nodes that know where they stand ([`Spec::zone`](crate::Spec::zone)).
     pub zone: Option<String>,
 }
 

@@ -53,6 +53,24 @@ fn what_was_meant() {
     );
 }
 
+/// The first backend, with zones that count.
+fn zoned(spec: &mut Spec) -> &mut BackendSpec {
+    spec.zone = Some("eu-1a".into());
+    for (number, server) in spec.backends[0].servers.iter_mut().enumerate() {
+        server.zone = (!server.backup).then(|| if number == 0 { "eu-1a".into() } else { "eu-1b".into() });
+    }
+    &mut spec.backends[0]
+}
+
+#[test]
+fn zones_that_count_are_no_problem() {
+    let mut spec = good();
+    zoned(&mut spec).spill_below = Some(Share::percent(80));
+    assert_eq!(problems(&spec).0, [""; 0]);
+    spec.zone = Some("eu-1x".into());
+    assert_eq!(problems(&spec).1[0].meant.as_deref(), Some("eu-1a"));
+}
+
 /// One mistake each, and what is said about it.
 #[test]
 fn table_of_mistakes() {
@@ -89,13 +107,6 @@ fn table_of_mistakes() {
         ("LB006 retry.retries", |spec| spec.retry.retries = Some(11)),
         ("LB006 retry.budget_percent", |spec| spec.retry.budget_percent = Some(101)),
         ("LB006 route[0].retry.budget_percent", |spec| spec.routes[0].retry.budget_percent = Some(1)),
-        ("LB007 backend[0].balance", |spec| spec.backends[0].balance = Policy::PeakEwma),
-        ("LB007 backend[0].slow_start", |spec| spec.backends[0].slow_start = Some(Duration::from_secs(9))),
-        ("LB007 backend[0].bounded_load_percent", |spec| spec.backends[0].bounded_load_percent = Some(125)),
-        ("LB007 backend[0].fail_open_below_percent", |spec| {
-            spec.backends[0].fail_open_below_percent = Some(50);
-        }),
-        ("LB007 backend[0].server[2].zone", |spec| spec.backends[0].servers[2].zone = Some("eu".into())),
         ("LB010 route[1]", |spec| {
             let nowhere = RouteSpec { backend: None, ..route("nowhere", "") };
             spec.routes.push(RouteSpec { hosts: vec!["x".into()], ..nowhere });
@@ -156,6 +167,30 @@ fn table_of_mistakes() {
         }),
         ("LB043 route[0].set_host", |spec| spec.routes[0].actions.set_host = Some("a b".into())),
         ("LB043 route[0].replace_path", |spec| spec.routes[0].actions.replace_path = Some("x".into())),
+        ("LB001 backend[0].server[1].zone", |spec| zoned(spec).servers[1].zone = Some("a b".into())),
+        ("LB001 engine.zone", |spec| spec.zone = Some(String::new())),
+        ("LB032 backend[0].max_load_percent", |spec| {
+            spec.backends[0].balance = Policy::Rendezvous;
+            spec.backends[0].max_load_percent = Some(104);
+        }),
+        ("LB032 backend[0].max_load_percent", |spec| {
+            spec.backends[0].balance = Policy::Maglev;
+            spec.backends[0].max_load_percent = Some(1_001);
+        }),
+        ("LB032 backend[0].max_load_percent", |spec| spec.backends[0].max_load_percent = Some(125)),
+        ("LB033 backend[0].slow_start", |spec| spec.backends[0].slow_start = Some(Duration::ZERO)),
+        ("LB033 backend[0].slow_start", |spec| {
+            spec.backends[0].slow_start = Some(Duration::from_secs(3_601))
+        }),
+        ("LB034 backend[0].spill_below", |spec| spec.backends[0].spill_below = Some(Share::percent(50))),
+        ("LB034 backend[1].spill_below", |spec| {
+            zoned(spec);
+            spec.backends[1].spill_below = Some(Share::percent(50));
+        }),
+        ("LB034 backend[0].spill_below", |spec| {
+            zoned(spec).spill_below = Some(Share::percent(50));
+            spec.zone = None;
+        }),
         ("LB101 backend[0].server", |spec| spec.backends[0].servers.clear()),
         ("LB102 backend[0].server", |spec| {
             spec.backends[0].servers.iter_mut().filter(|it| !it.backup).for_each(|it| it.weight = Some(0));
@@ -177,6 +212,16 @@ fn table_of_mistakes() {
             spec.routes[0].path = PathMatch::Prefix("/cart".into());
             spec.routes[0].actions.strip_prefix = Some("/car".into());
         }),
+        ("LB110 backend[0].server[0].zone", |spec| {
+            zoned(spec);
+            spec.zone = None;
+        }),
+        ("LB110 backend[0].server[0].zone", |spec| zoned(spec).balance = Policy::Rendezvous),
+        ("LB110 engine.zone", |spec| {
+            zoned(spec);
+            spec.zone = Some("eu".into());
+        }),
+        ("LB110 engine.zone", |spec| spec.zone = Some("eu".into())),
         ("LB109 backend[0].server[1].address", |spec| {
             spec.backends[0].servers[1].address = spec.backends[0].servers[0].address.clone();
         }),
@@ -223,13 +268,13 @@ fn all_at_once() {
     let mut spec = good();
     spec.routes[0].backend = Some("odl".into());
     spec.routes[0].hosts = vec!["*".into()];
-    spec.backends[0].balance = Policy::Maglev;
+    spec.backends[0].slow_start = Some(Duration::ZERO);
     spec.backends[1].servers[0].weight = Some(1_000);
     let (found, _) = problems(&spec);
     for expected in [
         "LB012 route[0].backend",
         "LB014 route[0].host[0]",
-        "LB007 backend[0].balance",
+        "LB033 backend[0].slow_start",
         "LB031 backend[1].server[0].weight",
     ] {
         assert!(found.iter().any(|it| it == expected), "{expected} in {found:?}");
