@@ -3,6 +3,7 @@
 mod compiling;
 mod explaining;
 mod finding;
+mod laws;
 mod picking;
 mod servers;
 mod shares;

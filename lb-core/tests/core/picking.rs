@@ -3,7 +3,6 @@
 use crate::support::*;
 use lb_core::spec::*;
 use lb_core::{Cursors, Health, Outcome, Table, Verdict, Why};
-use proptest::prelude::*;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -242,71 +241,4 @@ fn backups_by_policy_and_weight_zero_takes_nobody_new() {
     spec.backends[0].servers[1].admin = Admin::Drain;
     let second = table(&spec);
     assert_eq!(served(&second, 40), HashMap::from([("x".to_owned(), 10), ("y".to_owned(), 30)]));
-}
-
-fn policies() -> impl Strategy<Value = Policy> {
-    proptest::sample::select(vec![Policy::RoundRobin, Policy::LeastRequest, Policy::Rendezvous])
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
-    /// Whatever the states: nobody in maintenance or down is picked, drained and weightless ones never without a
-    /// cookie, and somebody is picked as long as there is anybody.
-    #[test]
-    fn never_one_that_is_out(
-        policy in policies(),
-        states in proptest::collection::vec((0_u8..5, 0_u32..4, any::<bool>()), 1..9),
-        is_sticky: bool,
-        failed: u16,
-        seed: u64,
-    ) {
-        let servers: Vec<ServerSpec> = states.iter().enumerate().map(|(n, (_, weight, backup))| ServerSpec {
-            backup: *backup,
-            ..server(&format!("s{n}"), *weight)
-        }).collect();
-        let mut spec = one(policy, servers);
-        spec.backends[0].sticky = is_sticky.then(StickySpec::default);
-        let table = table(&spec);
-        for (n, (state, ..)) in states.iter().enumerate() {
-            let live = &table.live.servers()[n];
-            match state {
-                1 => live.set_admin(Admin::Drain),
-                2 => live.set_admin(Admin::Maintenance),
-                3 => live.set_health(Health::Down(Why::Timeout)),
-                _ => {}
-            }
-        }
-        let can = |n: usize| matches!(states[n].0, 0 | 4) && states[n].1 > 0;
-        let anybody = (0..states.len()).any(can);
-        let mut client = Client::new(bits(seed));
-        for round in 0..20 {
-            client.random = bits(seed ^ round);
-            client.cookies.clear();
-            match client.verdict(&table) {
-                Verdict::Forward(decision) => {
-                    prop_assert!(anybody);
-                    let n = decision.server().0 as usize;
-                    prop_assert!(can(n), "picked {} of {:?}", n, states);
-                    prop_assert_eq!(decision.backup(), states[n].2);
-                    if decision.backup() {
-                        // Only if no primary is left, but for those that connections failed to.
-                        let now = client.now;
-                        let out = |n: usize| table.live.servers()[n].removed_until() > now;
-                        prop_assert!((0..states.len()).all(|n| states[n].2 || !can(n) || out(n)));
-                    }
-                    let permit = decision.take(&table, &mut client.cursors, client.now);
-                    let fails = failed >> (round % 16) & 1 == 1;
-                    let outcome = if fails { Outcome::ConnectFailed } else { Outcome::Responded { status: 200 } };
-                    permit.finish(outcome, client.now);
-                }
-                Verdict::Refuse(refusal) => {
-                    prop_assert!(!anybody);
-                    prop_assert_eq!(refusal.status(), 503);
-                }
-                Verdict::Answer(_) => prop_assert!(false),
-            }
-        }
-        prop_assert!(table.live.servers().iter().all(|live| live.in_flight() == 0));
-    }
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Computes the values of vectors.rs from the descriptions in the documentation alone."""
 import base64
+import math
 
 MASK = (1 << 64) - 1
 
@@ -77,3 +78,56 @@ for last in range(16):
     key = int.from_bytes(keyed(SHARE, b"affinity", b"source", bytes([192, 0, 2, last]))[:8], "little")
     homes.append(max(seeds, key=lambda name: mix(key ^ seeds[name])))
 print("rendezvous", "".join(homes))
+
+
+def maglev_table(weights: dict[str, int], entries: int = 65_537) -> list[str]:
+    """Eisenbud et al. 2016, section 3.4, with the weights of src/pick/maglev.rs."""
+    steps = {name: int.from_bytes(keyed(SHARE, b"maglev", b"app", name.encode()), "little") for name in weights}
+    names = sorted(weights, key=steps.get)
+    nexts = {name: (steps[name] & MASK) % entries for name in names}
+    skips = {name: (steps[name] >> 64) % (entries - 1) + 1 for name in names}
+    heaviest = max(weights.values())
+    gathered = {name: heaviest - weights[name] for name in names}
+    table: list[str | None] = [None] * entries
+    left = entries
+    while left:
+        for name in names:
+            gathered[name] += weights[name]
+            if gathered[name] < heaviest or not left:
+                continue
+            gathered[name] -= heaviest
+            while table[nexts[name]] is not None:
+                nexts[name] = (nexts[name] + skips[name]) % entries
+            table[nexts[name]] = name
+            left -= 1
+    return table
+
+
+for weights in ({name: 1 for name in "abcdef"}, {"a": 1, "b": 2, "c": 256, "d": 7}):
+    table = maglev_table(weights)
+    counts = " ".join(f"{name}{table.count(name)}" for name in sorted(weights))
+    print("maglev", "".join(table[:24]), counts, siphash128(SIGN, "".join(table).encode()).hex())
+
+table = maglev_table({name: 1 for name in "abcdef"})
+homes = []
+for last in range(16):
+    key = int.from_bytes(keyed(SHARE, b"affinity", b"source", bytes([192, 0, 2, last]))[:8], "little")
+    homes.append(table[key % len(table)])
+print("maglev homes", "".join(homes))
+
+# Without a and b: the next entries of the keys that named them.
+homes = []
+for last in range(16):
+    key = int.from_bytes(keyed(SHARE, b"affinity", b"source", bytes([192, 0, 2, last]))[:8], "little")
+    while table[key % len(table)] in "ab":
+        key = mix((key + 0x9E3779B97F4A7C15) & MASK)
+    homes.append(table[key % len(table)])
+print("maglev homes without a and b", "".join(homes))
+
+weights = {"a": 1, "b": 2, "c": 4, "d": 4, "e": 9, "f": 30}
+homes = []
+for last in range(32):
+    key = int.from_bytes(keyed(SHARE, b"affinity", b"source", bytes([192, 0, 2, last]))[:8], "little")
+    cost = {name: -math.log2((mix(key ^ seeds[name]) + 1) / 2**64) / weights[name] for name in weights}
+    homes.append(min(weights, key=cost.get))
+print("rendezvous by weight", "".join(homes))

@@ -87,17 +87,36 @@ fn sticky_cookies() {
     }
 }
 
+/// Names of the servers that clients at 192.0.2.0, 192.0.2.1 and so on are sent to.
+fn homes(table: &Table, clients: u8) -> String {
+    let home = |last: u8| {
+        let mut client = Client::new(last.into());
+        client.source = [192, 0, 2, last].into();
+        whereto(table, &client.decide(table)).1
+    };
+    (0..clients).map(home).collect()
+}
+
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
 #[test]
 fn rendezvous_homes() {
-    let table = app(Policy::Rendezvous, ["a", "b", "c", "d", "e", "f"].map(|name| server(name, 1)).into());
-    let homes: String = (0..16)
-        .map(|last| {
-            let mut client = Client::new(last.into());
-            client.source = [192, 0, 2, last].into();
-            whereto(&table, &client.decide(&table)).1
-        })
-        .collect();
-    assert_eq!(homes, "adfebcadcdecfaad");
+    let table = app(Policy::Rendezvous, NAMES.map(|name| server(name, 1)).into());
+    assert_eq!(homes(&table, 16), "adfebcadcdecfaad");
+    let weights = NAMES.into_iter().zip([1, 2, 4, 4, 9, 30]);
+    let table = app(Policy::Rendezvous, weights.map(|(name, weight)| server(name, weight)).collect());
+    assert_eq!(homes(&table, 32), "fffebffffdefffffffddffcfffffcedf");
+}
+
+/// The tables themselves are pinned beside the code that makes them, in `src/pick/maglev.rs`.
+#[test]
+fn maglev_homes() {
+    let table = app(Policy::Maglev, NAMES.map(|name| server(name, 1)).into());
+    assert_eq!(homes(&table, 16), "fdbfebdfaaddbefe");
+    for name in ["a", "b"] {
+        live(&table, name).set_health(lb_core::Health::Down(lb_core::Why::Told));
+    }
+    assert_eq!(homes(&table, 16), "fdffeddfdfddfefe");
 }
 
 /// The content hash is the same on every machine and through versions that only add to the spec.
