@@ -1,7 +1,7 @@
 //! What is counted, as families of numbers with names and labels: one list for the admin listener's text and for
 //! StatsD.
 //!
-//! Nothing is registered: [`families`](collect::families) reads the workers, the published table and ourselves when
+//! Nothing is registered: `collect.rs` reads the workers, the published table and ourselves when
 //! somebody asks. [`budget`] says before that how many series there can be.
 
 pub mod budget;

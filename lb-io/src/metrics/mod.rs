@@ -14,7 +14,7 @@
 //! have counted, so that its totals never go back.
 //!
 //! # Reading
-//! [`Metrics::workers`] and [`Metrics::listeners`] are small. [`Metrics::arms`] has what a comparison of canary and
+//! [`Metrics::workers`], with their listeners, is small. [`Metrics::arms`] has what a comparison of canary and
 //! stable needs and may be called every second; [`Metrics::servers`] and [`Metrics::backends`] are for who wants
 //! everything. Differences between two readings ([`Histogram::since`]) are what happened in between.
 //!
