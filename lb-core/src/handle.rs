@@ -63,9 +63,9 @@ impl Handle {
         self.publish_with(snapshot, |_| ())
     }
 
-    /// The same with a last look before any reader sees it: for setting the health of servers that are new in it.
-    /// What it does to servers that the table before has, too, is done at once. It must not publish itself: that would
-    /// wait for its own end.
+    /// The same with a last look before any reader sees it: for setting the health of servers that are new in it
+    /// ([`Monitor::fit`](crate::Monitor::fit)). What it does to servers that the table before has, too, is done at once.
+    /// It must not publish itself: that would wait for its own end.
     pub fn publish_with(&self, snapshot: Snapshot, prepare: impl FnOnce(&Table)) -> Arc<Table> {
         // The lock guards no data: a publisher that panicked has published nothing.
         let _turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);

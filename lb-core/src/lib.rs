@@ -14,6 +14,9 @@
 //! - a [`Decision`] is where one request goes, without effect until it is taken; the [`Permit`] that taking gives
 //!   is finished once, with the [`Outcome`].
 //!
+//! [`guide`] is prose, from the first decision to health, and the `examples` folder has whole programs. [`Handle`] is for
+//! runtimes with many threads, [`Monitor`] for health.
+//!
 //! # Order of calls
 //! [`decide()`] → [`Decision::take`] → connect and send → [`Permit::finish`]; where that failed and another attempt is
 //! safe, [`Decision::again`] → `take`; when the response's head is written, [`Decision::write_cookies`].
@@ -79,6 +82,7 @@
 //!   them with another is the caller's mistake, and each function says what happens then.
 //! - Everything has a bound; [`defaults`] lists them.
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
 
 pub mod actions;
 mod bytes;
@@ -91,6 +95,7 @@ pub mod defaults;
 pub mod explain;
 mod expression;
 mod find;
+pub mod guide;
 pub mod handle;
 pub mod hash;
 pub mod health;
@@ -131,3 +136,8 @@ pub use source::{ListenerRules, Source};
 pub use spec::Spec;
 pub use text::nearest;
 pub use view::{Fields, RequestView};
+
+/// The examples of the README, tested like all others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

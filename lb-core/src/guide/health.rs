@@ -1,0 +1,112 @@
+//! Health: checks, outliers, and how both reach the picks.
+//!
+//! A server has two axes of state. *Admin* (ready, drain, maintenance) is what people say, in the spec. *Health* (up, or
+//! down and why) is what has been found out. Picks ask for both with one load; [`explain`](crate::explain()) names every
+//! server that is out, and why.
+//!
+//! The core sends no probes and has no timers. It has the tables: [`health`](crate::health) for the results of checks,
+//! [`outlier`](crate::outlier) for what traffic tells, and [`Monitor`], which applies both to the servers of a table. You
+//! need it once per process: its verdicts are written into the live state that all threads share.
+//!
+//! # A monitor at work
+//!
+//! ```
+//! use lb_core::health::{CheckSettings, Fault, News, Watching, jittered};
+//! use lb_core::outlier::OutlierSettings;
+//! use lb_core::{Handle, Health, Monitor, Snapshot, Why};
+//! use std::time::Duration;
+//!
+//! # use lb_core::spec::*;
+//! # fn snapshot() -> Snapshot {
+//! #     let server = |name: &str, port| ServerSpec {
+//! #         name: name.into(), address: Address::Literal(([127, 0, 0, 1], port).into()), ..ServerSpec::default()
+//! #     };
+//! #     let servers = vec![server("a", 8001), server("b", 8002)];
+//! #     let backend = BackendSpec { name: "app".into(), servers, ..BackendSpec::default() };
+//! #     let route = RouteSpec { name: "r".into(), backend: Some("app".into()), ..RouteSpec::default() };
+//! #     let spec = Spec { routes: vec![route], backends: vec![backend], ..Spec::default() };
+//! #     lb_core::compile(&spec).unwrap().snapshot
+//! # }
+//! let watching = Watching {
+//!     checks: Some(CheckSettings { fall: 2, ..CheckSettings::default() }),
+//!     outliers: Some(OutlierSettings::default()),
+//! };
+//! let now = Duration::from_secs(1);
+//! let mut monitor = Monitor::new();
+//! let handle = Handle::new(snapshot());
+//! let mut notices = monitor.fit(&handle.load(), |_backend| watching, now);
+//!
+//! // Later tables are shown to it before any request sees them: a new server is down until it was checked.
+//! handle.publish_with(snapshot(), |table| notices.extend(monitor.fit(table, |_| watching, now)));
+//!
+//! // What it wants is in its notices; a timer per server does.
+//! let mut due = Vec::new();
+//! for notice in &notices {
+//!     match notice.news {
+//!         News::CheckWithin(time) => due.push((jittered(time, 0x5eed), notice.server.clone())),
+//!         News::Turned { now, .. } => println!("{} is {}", notice.server, now.word()),
+//!         News::Ejected(ejection) => println!("{}: {}", notice.server, ejection.offence),
+//!         News::Returned => println!("{} is back", notice.server),
+//!     }
+//! }
+//!
+//! // A check is whatever you send; its result is good, or has a fault.
+//! let (_, server) = &due[0];
+//! let health = || handle.load().live.servers()[0].health();
+//! assert_eq!(health(), Health::Down(Why::Unchecked));
+//! monitor.checked(server, Ok(()), now);
+//! assert_eq!(health(), Health::Up);
+//! monitor.checked(server, Err(Fault::Timeout), now);
+//! assert_eq!(health(), Health::Up, "once is not enough");
+//! monitor.checked(server, Err(Fault::Timeout), now);
+//! assert_eq!(health(), Health::Down(Why::Timeout));
+//!
+//! // Once a second or so it looks at what traffic has done.
+//! let notices = monitor.look(now + Duration::from_secs(1));
+//! # assert!(notices.is_empty());
+//! ```
+//!
+//! # Checks
+//!
+//! The first good check brings a server up; from then on `fall` bad ones in a row take it down and `rise` good ones bring it
+//! back. While the next results decide, checks come at `fast_interval`: after a bad check or a failed attempt of traffic
+//! until a good one, and after a good check of a server that is down. In maintenance nothing is checked, and afterwards a
+//! server begins anew. [`Monitor::undecided`] names those whose first verdict is missing: a readiness probe of your own
+//! process may wait for it.
+//!
+//! A reload keeps all of it: state belongs to a server's identity (backend, entry name, address).
+//!
+//! # Outliers
+//!
+//! A server that answers its checks may still fail its traffic. Permits count how attempts end, and the monitor compares:
+//!
+//! | ejected for | when (defaults) |
+//! |---|---|
+//! | failures in a row | 5 attempts failed, and none since went well |
+//! | its share of failures | 25 points of percent above the others' median, of at least 50 attempts |
+//! | its latency | ten times the others' median and 50 ms at least, of at least 10 responses |
+//!
+//! Failures are attempts without a response and, unless `server_errors` is off, responses of 500 and above. Latency is the
+//! time to the response's head: call [`Permit::answered`], or slow clients make slow servers. Attempts of the last 10 to 20
+//! seconds count.
+//!
+//! An ejection lasts 10 s, and twice as long each time up to 5 minutes; ten minutes of good behaviour are forgiveness. At
+//! most 30 % of a backend's servers are out at once (one always may be, of two or more), the worst first, and the last one
+//! that can serve never is. Where most servers do badly nobody is an outlier. A good check does not end an ejection. Every
+//! ejection carries its reason: as [`Why`] in the server's health, in words and numbers as [`Offence`].
+//!
+//! What comes back comes back with all of its traffic, unless the backend has a slow start.
+//!
+//! # Without a monitor
+//!
+//! [`ServerLive::set_health`] and [`set_admin`] can be called from any thread; embedders with a source of health of their own
+//! (a service mesh, a registry) need nothing else. And a failed connect takes a server out of picks for a moment whether or
+//! not anybody watches.
+//!
+//! [`Monitor`]: crate::Monitor
+//! [`Monitor::undecided`]: crate::Monitor::undecided
+//! [`Offence`]: crate::outlier::Offence
+//! [`Permit::answered`]: crate::Permit::answered
+//! [`ServerLive::set_health`]: crate::ServerLive::set_health
+//! [`Why`]: crate::Why
+//! [`set_admin`]: crate::ServerLive::set_admin
