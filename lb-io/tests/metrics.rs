@@ -404,3 +404,46 @@ fn totals_never_go_back_while_tables_come_and_go() {
     assert_eq!(sum(|it| it.arms.active + it.servers.active), 0);
     assert!(metrics.servers().len() <= 4, "what has left is gone: {:?}", metrics.servers());
 }
+
+/// A server is timed from when the whole request was with it to its response's head; what the client took to send or
+/// to receive is the client's.
+#[test]
+fn a_permit_is_told_when_an_answer_was_owed() {
+    let table = lb_core::Table::new(snapshot(&["a"], false), None);
+    let metrics = metrics(1, Options::default());
+    let published = metrics.publish(&table.snapshot);
+    let recorder = metrics.recorder(0, &published);
+    let latency = || table.live.servers()[0].counters().latency;
+    let view = lb_core::RequestView {
+        listener: 0,
+        method: b"POST",
+        host: b"shop.test",
+        path: b"/",
+        query: None,
+        fields: &(),
+        source: [192, 0, 2, 1].into(),
+        secure: false,
+    };
+    let ms = Duration::from_millis;
+    let attempt = |sent: Option<u64>, answered: Option<u64>| {
+        let (start, before) = (Duration::from_secs(1), latency());
+        let mut cursors = lb_core::Cursors::default();
+        let lb_core::Verdict::Forward(decision) = lb_core::decide(&table, &cursors, &view, start, 1) else {
+            panic!("there is a server");
+        };
+        let mut permit = decision.take(&table, &mut cursors, start);
+        let layout = recorder.layout();
+        let (arm, server) = (layout.arm(FIRST, ArmIndex::STABLE), layout.server(ServerIndex(0)));
+        let mut meter = Meter::begin(&recorder, 0, arm, start);
+        meter.picked(&recorder, arm, server, start);
+        sent.inspect(|at| meter.sent(start + ms(*at)));
+        answered.inspect(|at| meter.answered(&recorder, 200, start + ms(*at)));
+        meter.tell(&mut permit);
+        permit.finish(Outcome::Responded { status: 200 }, start + ms(900));
+        latency() - before
+    };
+    assert_eq!(attempt(None, Some(30)), ms(30), "from taking, where there was no body");
+    assert_eq!(attempt(Some(700), Some(720)), ms(20), "a slow upload");
+    assert_eq!(attempt(Some(700), Some(30)), ms(30), "an answer before the upload's end");
+    assert_eq!(attempt(Some(700), None), ms(200), "no head noted: to the end");
+}

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use lb_core::Outcome;
+use lb_core::{Outcome, Permit};
 
 use super::recorder::Recorder;
 use super::registry::NO_ARM;
@@ -61,6 +61,7 @@ pub struct Meter {
     /// In microseconds after the start, as the others; none: not come to.
     picked_us: Option<u64>,
     connected_us: Option<u64>,
+    sent_us: Option<u64>,
     answered_us: Option<u64>,
 }
 
@@ -73,8 +74,16 @@ impl Meter {
     pub fn begin(recorder: &Recorder, listener: u32, arm: u32, started: Duration) -> Meter {
         recorder.listener(listener).exchanges.add(1);
         recorder.arm(arm).active.add(1);
-        let (picked_us, connected_us, answered_us) = (None, None, None);
-        Meter { started, listener, arm, server: NO_SERVER, picked_us, connected_us, answered_us }
+        Meter {
+            started,
+            listener,
+            arm,
+            server: NO_SERVER,
+            picked_us: None,
+            connected_us: None,
+            sent_us: None,
+            answered_us: None,
+        }
     }
 
     /// An attempt begins: at this server, for this arm.
@@ -95,7 +104,8 @@ impl Meter {
             recorder.counters().retries.add(1);
         }
         self.server = server;
-        (self.picked_us, self.connected_us, self.answered_us) = (Some(since(self.started, now)), None, None);
+        self.picked_us = Some(since(self.started, now));
+        (self.connected_us, self.sent_us, self.answered_us) = (None, None, None);
     }
 
     /// The attempt has its connection.
@@ -113,6 +123,25 @@ impl Meter {
         let arm = recorder.arm(self.arm);
         arm.connect_us.add(connect_us);
         arm.edges.count(CONNECT, connect_us);
+    }
+
+    /// The attempt's request, whose body took its time, has been sent to its end.
+    pub fn sent(&mut self, now: Duration) {
+        self.sent_us = Some(since(self.started, now));
+    }
+
+    /// Tells the attempt's permit from when to when the server owed an answer: a client that sends or receives slowly
+    /// does not make it slow.
+    pub fn tell(&self, permit: &mut Permit) {
+        let at = |after_us: u64| self.started + Duration::from_micros(after_us);
+        // An answer may come before all is sent.
+        if let Some(sent_us) = self.sent_us.filter(|sent_us| self.answered_us.is_none_or(|it| *sent_us <= it))
+        {
+            permit.sent(at(sent_us));
+        }
+        if let Some(answered_us) = self.answered_us {
+            permit.answered(at(answered_us));
+        }
     }
 
     /// The attempt's response head has come.

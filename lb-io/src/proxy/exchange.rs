@@ -282,7 +282,7 @@ impl<'a> Exchange<'a> {
             let decision = self.memory.decision?;
             let current = Rc::clone(self.current.as_ref()?);
             let (pool, retries) = self.prepare(&current, &decision);
-            let permit = decision.take(&current.table, &mut current.cursors.borrow_mut(), worker.now());
+            let mut permit = decision.take(&current.table, &mut current.cursors.borrow_mut(), worker.now());
             let (arm, server) = (
                 current.layout.arm(decision.route(), decision.arm()),
                 current.layout.server(decision.server()),
@@ -304,6 +304,7 @@ impl<'a> Exchange<'a> {
                 Attempt::Failed { repeatable: true, .. } if connected == Some(true) => Outcome::Abandoned,
                 Attempt::Failed { .. } => Outcome::Failed,
             };
+            self.meter.tell(&mut permit);
             permit.finish(outcome, worker.now());
             if let Attempt::Failed { reason: RESPONSE_TIMEOUT, .. } = attempt {
                 self.meter.given_up(&worker.metrics, worker.now());

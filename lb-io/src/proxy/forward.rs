@@ -145,7 +145,12 @@ impl Exchange<'_> {
         let worker = self.worker;
         let head: &[u8] = if self.upload.begun { &[] } else { &self.memory.request };
         match pump(worker, self.down, up, &mut self.upload, head) {
-            Pumped::Done => None,
+            Pumped::Done => {
+                if self.upload.bytes > 0 {
+                    self.meter.sent(worker.now());
+                }
+                None
+            }
             waiting @ (Pumped::SourceBlocked | Pumped::SinkBlocked | Pumped::Yielded | Pumped::NoMemory) => {
                 come_back(worker, self.task, &waiting);
                 None
