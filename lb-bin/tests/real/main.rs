@@ -20,6 +20,7 @@ mod leaving;
 mod limits;
 mod metrics;
 mod operating;
+mod policies;
 mod programs;
 mod prometheus;
 mod readme;
