@@ -15,16 +15,20 @@ use lb_core::Table;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::{self, AdminSocket};
+use crate::changes::{Change, Changes, Kind};
 use crate::config::address::AdminAddress;
 use crate::config::{Carried, Config, Listener, MetricsSettings, Origin, Plan, Purpose, codes, load};
 use crate::metrics;
-use crate::report::{Diagnostic, Report};
+use crate::report::{Diagnostic, Report, Severity};
 use crate::statsd;
 use crate::watch;
 use crate::workers::Workers;
 
 /// Reloads that may wait; a further one is dropped, as one that waits will read the newest file anyway.
 const RELOADS_WAITING_MAX: usize = 4;
+
+/// Characters of a configuration's hash that tell people which one it is.
+const HASH_SHORT: usize = 12;
 
 /// What a control thread begins with.
 pub struct Setup {
@@ -71,6 +75,8 @@ impl Control {
     /// When the system refuses a thread or what a runtime needs.
     pub fn start(setup: Setup) -> io::Result<Control> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let changes = Changes::default();
+        changes.note(configuration(Kind::Start, &setup.table.snapshot.hash(), "in force at the start"));
         let shared = Arc::new(Shared {
             workers: Arc::clone(&setup.workers),
             current: Mutex::new(Arc::new(Current {
@@ -88,6 +94,7 @@ impl Control {
             scrapes: AtomicU64::new(0),
             answers_cut: Arc::default(),
             statsd: statsd::Packets::default(),
+            changes,
         });
         let (commands, received) = mpsc::channel(RELOADS_WAITING_MAX);
         let (stop, stopped) = oneshot::channel();
@@ -205,6 +212,8 @@ pub(crate) struct Shared {
     /// Answers of the admin listener that were not taken before their connection's lifetime was over.
     pub(crate) answers_cut: Arc<AtomicU64>,
     pub(crate) statsd: statsd::Packets,
+    /// What has changed of late. Note here what a person should see.
+    pub(crate) changes: Changes,
 }
 
 /// What is in force.
@@ -262,6 +271,14 @@ impl Reloader {
         let report = loaded.report;
         let Some(plan) = loaded.plan.filter(|_| !report.failed()) else {
             self.shared.reloads_refused.fetch_add(1, Relaxed);
+            let mut findings = report.diagnostics().into_iter();
+            let error = findings.find(|it| it.severity == Severity::Error);
+            self.shared.changes.note(Change {
+                kind: Kind::Reload,
+                worse: true,
+                subject: "configuration".to_owned(),
+                words: format!("refused: {}", error.map_or("", |it| it.message.as_str())),
+            });
             tracing::error!(
                 "the configuration was not taken:\n{}",
                 report.text("Nothing was changed.").trim_end()
@@ -273,6 +290,11 @@ impl Reloader {
             tracing::warn!("the configuration was taken, but:\n{}", report.text("").trim_end());
         }
         tracing::info!(%hash, generation, "a new configuration is in force");
+        self.shared.changes.note(configuration(
+            Kind::Reload,
+            &hash,
+            &format!("in force, generation {generation}"),
+        ));
         Reloaded { report, applied: true }
     }
 
@@ -288,6 +310,12 @@ impl Reloader {
         self.shared.reloads_applied.fetch_add(1, Relaxed);
         (hash, generation)
     }
+}
+
+fn configuration(kind: Kind, hash: &lb_core::ContentHash, words: &str) -> Change {
+    let hash = hash.to_string();
+    let subject = format!("configuration {}", hash.get(..HASH_SHORT).unwrap_or(&hash));
+    Change { kind, worse: false, subject, words: words.to_owned() }
 }
 
 /// Finds what a reload cannot apply. Changed listeners are refused: a table that counts on other listeners than

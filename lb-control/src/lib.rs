@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod changes;
 pub mod config;
 pub mod control;
 pub mod demo;

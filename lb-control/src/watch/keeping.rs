@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{ARMS_MAX, Change, Watch};
+use super::{ARMS_MAX, Change, Of, Watch};
+use crate::changes::{self, Kind};
 use crate::control::Shared;
 
 /// How often it is read.
@@ -31,6 +32,7 @@ impl Kept {
         let changes = state.watch.take(&readings);
         for change in &changes {
             tell(change);
+            shared.changes.note(noted(change));
         }
         let unwatched = state.watch.unwatched;
         if unwatched > 0 && !state.told_of_unwatched {
@@ -62,4 +64,21 @@ fn tell(change: &Change) {
     } else {
         tracing::info!(route, arm, backend, of, against, "a jump is over");
     }
+}
+
+/// The same in words for a person.
+fn noted(change: &Change) -> changes::Change {
+    let Change { arm, comparison, numbers } = change;
+    let (of, against) = (comparison.of.word(), comparison.against.word());
+    let number = |number: f64| match comparison.of {
+        Of::Failures => format!("{:.1} %", number * 100.0),
+        Of::Exchange | Of::Wait => format!("{:.1} ms", number * 1000.0),
+    };
+    let words = if comparison.jumped() {
+        format!("{of} jumped against {against}: {} instead of {}", number(numbers.now), number(numbers.usual))
+    } else {
+        format!("{of} no longer jumps against {against}")
+    };
+    let subject = format!("{}/{}", arm.route, arm.arm);
+    changes::Change { kind: Kind::Jump, worse: comparison.jumped(), subject, words }
 }
