@@ -1,9 +1,14 @@
 //! The control thread: reload on request, the admin listener, the state that both show.
 //!
+//! Tables are made and published in one place, the keeper (`keeper.rs`), whatever the reason.
+//!
 //! ```text
 //! starting ── ready() ──► ready ── drain() ──► draining ── stop() or drop ──► stopped
 //!                           └ reload() ┘
 //! ```
+
+mod compare;
+mod keeper;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -14,12 +19,13 @@ use std::time::Duration;
 use lb_core::Table;
 use tokio::sync::{mpsc, oneshot};
 
+use self::keeper::Keeper;
 use crate::admin::{self, AdminSocket};
 use crate::changes::{Change, Changes, Kind};
 use crate::config::address::AdminAddress;
-use crate::config::{Carried, Config, Listener, MetricsSettings, Origin, Plan, Purpose, codes, load};
+use crate::config::{Carried, Config, Listener, MetricsSettings, Origin};
 use crate::metrics;
-use crate::report::{Diagnostic, Report, Severity};
+use crate::report::Report;
 use crate::statsd;
 use crate::watch;
 use crate::workers::Workers;
@@ -99,12 +105,7 @@ impl Control {
         let (commands, received) = mpsc::channel(RELOADS_WAITING_MAX);
         let (stop, stopped) = oneshot::channel();
         let admin = setup.admin.as_ref().map(|socket| socket.address().clone());
-        let reloader = Reloader {
-            origin: setup.origin,
-            config: setup.config,
-            carried: setup.carried,
-            shared: Arc::clone(&shared),
-        };
+        let keeper = Keeper::new(setup.origin, setup.config, setup.carried, Arc::clone(&shared));
         let socket = setup.admin;
         let (admin_shared, recent_shared) = (Arc::clone(&shared), Arc::clone(&shared));
         let watch_shared = Arc::clone(&shared);
@@ -129,7 +130,7 @@ impl Control {
                 };
                 tokio::select! {
                     () = serving => {}
-                    () = reloader.run(received) => {}
+                    () = keeper.run(received) => {}
                     () = telling => {}
                     () = metrics::keep_recent(recent_shared) => {}
                     () = watch::keeping::keep(watch_shared) => {}
@@ -230,6 +231,10 @@ impl Shared {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn put_in_force(&self, current: Current) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
@@ -239,130 +244,8 @@ impl Shared {
     }
 }
 
-/// Reads the configuration again and publishes what came of it.
-struct Reloader {
-    origin: Origin,
-    /// What the process was started with, as far as only a restart changes it.
-    config: Config,
-    carried: Carried,
-    shared: Arc<Shared>,
-}
-
-impl Reloader {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        while let Some(command) = commands.recv().await {
-            let reloaded = self.reload().await;
-            if let Some(answer) = command.answer {
-                let _ = answer.send(reloaded);
-            }
-        }
-        // Whoever held the other end is gone; the admin listener goes on until it is told to stop.
-        std::future::pending::<()>().await;
-    }
-
-    async fn reload(&mut self) -> Reloaded {
-        let mut loaded = load(&self.origin, Purpose::Run, Some(&self.carried)).await;
-        if let Some(plan) = &loaded.plan {
-            compare(&self.config, &plan.config, &mut loaded.report);
-        }
-        if self.shared.is_draining() {
-            loaded.report.add(Diagnostic::error(codes::DRAINING, "we are draining: nothing new is taken up"));
-        }
-        let report = loaded.report;
-        let Some(plan) = loaded.plan.filter(|_| !report.failed()) else {
-            self.shared.reloads_refused.fetch_add(1, Relaxed);
-            let mut findings = report.diagnostics().into_iter();
-            let error = findings.find(|it| it.severity == Severity::Error);
-            self.shared.changes.note(Change {
-                kind: Kind::Reload,
-                worse: true,
-                subject: "configuration".to_owned(),
-                words: format!("refused: {}", error.map_or("", |it| it.message.as_str())),
-            });
-            tracing::error!(
-                "the configuration was not taken:\n{}",
-                report.text("Nothing was changed.").trim_end()
-            );
-            return Reloaded { report, applied: false };
-        };
-        let (hash, generation) = self.apply(plan);
-        if report.warnings() > 0 {
-            tracing::warn!("the configuration was taken, but:\n{}", report.text("").trim_end());
-        }
-        tracing::info!(%hash, generation, "a new configuration is in force");
-        self.shared.changes.note(configuration(
-            Kind::Reload,
-            &hash,
-            &format!("in force, generation {generation}"),
-        ));
-        Reloaded { report, applied: true }
-    }
-
-    fn apply(&mut self, plan: Plan) -> (lb_core::ContentHash, u64) {
-        let before = self.shared.current();
-        let table = Arc::new(Table::new(plan.snapshot, Some(&before.table)));
-        let hash = table.snapshot.hash();
-        let generation = before.generation + 1;
-        self.shared.workers.publish(Arc::clone(&table));
-        let current = Current { table, listeners: before.listeners.clone(), generation };
-        *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
-        self.carried = plan.carried;
-        self.shared.reloads_applied.fetch_add(1, Relaxed);
-        (hash, generation)
-    }
-}
-
 fn configuration(kind: Kind, hash: &lb_core::ContentHash, words: &str) -> Change {
     let hash = hash.to_string();
     let subject = format!("configuration {}", hash.get(..HASH_SHORT).unwrap_or(&hash));
     Change { kind, worse: false, subject, words: words.to_owned() }
-}
-
-/// Finds what a reload cannot apply. Changed listeners are refused: a table that counts on other listeners than
-/// there are would route wrongly. Other settings stay as they are until the next start, with a warning.
-fn compare(running: &Config, wanted: &Config, report: &mut Report) {
-    let bound = |listeners: &[Listener]| -> Vec<Listener> {
-        let mut sorted = listeners.to_vec();
-        for listener in &mut sorted {
-            listener.bind.sort();
-        }
-        sorted.sort_by(|left, right| left.name.cmp(&right.name));
-        sorted
-    };
-    let (running_listeners, wanted_listeners) = (bound(&running.listeners), bound(&wanted.listeners));
-    let refuse = |report: &mut Report, message: String| {
-        report.add(
-            Diagnostic::error(codes::LISTENER_CHANGED, message)
-                .note("in this version listeners are opened at start only: restart to change them"),
-        );
-    };
-    for listener in &wanted_listeners {
-        match running_listeners.iter().find(|known| known.name == listener.name) {
-            None => refuse(report, format!("listener `{}` is new", listener.name)),
-            Some(known) if known.bind != listener.bind => {
-                refuse(
-                    report,
-                    format!("listener `{}` has other addresses than the running one", listener.name),
-                );
-            }
-            Some(_) => {}
-        }
-    }
-    for listener in &running_listeners {
-        if !wanted_listeners.iter().any(|wanted| wanted.name == listener.name) {
-            refuse(report, format!("listener `{}` is gone", listener.name));
-        }
-    }
-    let changed = [
-        ("[engine]", running.engine != wanted.engine),
-        ("[admin]", running.admin != wanted.admin),
-        ("[log]", running.access_log != wanted.access_log),
-        ("[metrics]", running.metrics != wanted.metrics),
-    ];
-    for (what, _) in changed.into_iter().filter(|(_, changed)| *changed) {
-        report.add(Diagnostic::warning(
-            codes::NEEDS_RESTART,
-            format!("what {what} says is applied at the next start"),
-        ));
-    }
 }
