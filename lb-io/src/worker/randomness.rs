@@ -1,14 +1,12 @@
 //! A worker's random numbers: SipHash-2-4-128 of a counter under a secret seed, so that session names cannot be
 //! guessed from others, and a simulation's can be repeated.
 
-use lb_core::hash::mix;
-use siphasher::sip128::{Hasher128, SipHasher24};
-use std::hash::Hasher;
+use lb_core::hash::{SecretKey, mix, siphash_2_4_128};
 
 /// A source of unpredictable numbers.
 #[derive(Debug)]
 pub struct Randomness {
-    key: SipHasher24,
+    key: SecretKey,
     drawn: u64,
     /// What this worker's request ids begin with.
     worker: u64,
@@ -18,7 +16,7 @@ pub struct Randomness {
 impl Randomness {
     /// Equal seeds give equal numbers.
     pub fn new(seed: [u8; 16]) -> Self {
-        let mut randomness = Self { key: SipHasher24::new_with_key(&seed), drawn: 0, worker: 0, ids: 0 };
+        let mut randomness = Self { key: SecretKey::new(seed), drawn: 0, worker: 0, ids: 0 };
         let start = randomness.draw();
         (randomness.worker, randomness.ids) = ((start >> 64) as u64, start as u64);
         randomness
@@ -39,9 +37,7 @@ impl Randomness {
     /// The next number.
     pub fn draw(&mut self) -> u128 {
         self.drawn += 1;
-        let mut hasher = self.key;
-        hasher.write_u64(self.drawn);
-        hasher.finish128().as_u128()
+        siphash_2_4_128(&self.key, &self.drawn.to_le_bytes())
     }
 }
 
