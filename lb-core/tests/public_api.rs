@@ -77,6 +77,25 @@ impl Crate {
         (names, uses)
     }
 
+    /// Where a type is defined that something is implemented for, if it is public. In its own module it is known for
+    /// certain; elsewhere by its name, for no two public types are called the same. A type that is exported further up
+    /// has several paths, and is defined at the longest.
+    fn public_name<'a>(&self, it: &ItemImpl, path: &str, names: &'a BTreeSet<String>) -> Option<&'a String> {
+        let whole = words(&it.self_ty);
+        let name = whole.split(['<', ' ']).next().unwrap_or_default().trim_start_matches('&');
+        let is_its_own = |item: &Item| match item {
+            Item::Enum(it) => it.ident == name,
+            Item::Struct(it) => it.ident == name,
+            Item::Type(it) => it.ident == name,
+            _ => false,
+        };
+        if self.0[path].items.iter().any(is_its_own) {
+            return names.get(&join(path, name));
+        }
+        let called_so = names.iter().filter(|known| known.rsplit("::").next() == Some(name));
+        called_so.max_by_key(|known| known.len())
+    }
+
     fn list(&self) -> String {
         let (names, uses) = self.public();
         let mut lines: BTreeSet<String> = uses;
@@ -91,7 +110,7 @@ impl Crate {
                     );
                 }
                 if let Item::Impl(it) = item {
-                    implemented(it, path, &names, &mut lines);
+                    implemented(it, self.public_name(it, path, &names), &names, &mut lines);
                 } else if let Some(name) = name_if_public(item)
                     && names.contains(&join(path, &name))
                 {
@@ -251,12 +270,14 @@ fn derived(attributes: &[Attribute]) -> String {
     if derives.is_empty() { open.to_owned() } else { format!("{open} [{}]", derives.join(", ")) }
 }
 
-/// Methods of public types, and the traits that they have.
-fn implemented(it: &ItemImpl, path: &str, names: &BTreeSet<String>, lines: &mut BTreeSet<String>) {
+/// Methods of a public type, and the traits that it has. `known` is where it is defined; `None` for a private one.
+fn implemented(
+    it: &ItemImpl,
+    known: Option<&String>,
+    names: &BTreeSet<String>,
+    lines: &mut BTreeSet<String>,
+) {
     let whole = words(&it.self_ty);
-    let name = whole.split(['<', ' ']).next().unwrap_or_default().trim_start_matches('&');
-    // Types are known by their names: no two public ones are called the same.
-    let known = names.iter().find(|known| known.rsplit("::").next() == Some(name));
     let generics = words(&it.generics);
     if let Some((_, of, _)) = &it.trait_ {
         let of = words(of);
@@ -272,7 +293,7 @@ fn implemented(it: &ItemImpl, path: &str, names: &BTreeSet<String>, lines: &mut 
         }
         return;
     }
-    let Some(known) = known.filter(|known| known.starts_with(path) || path.is_empty()) else { return };
+    let Some(known) = known else { return };
     for part in &it.items {
         match part {
             ImplItem::Fn(it) if is_pub(&it.vis) => {
