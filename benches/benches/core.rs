@@ -147,7 +147,7 @@ fn find(criterion: &mut Criterion) {
 
 fn pick(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
-    for policy in Policy::ALL {
+    for policy in Policy::ALL.iter().copied() {
         for count in [3, 100, 1000] {
             let route = RouteSpec { name: "app".into(), backend: Some("app".into()), ..RouteSpec::default() };
             let table = table(vec![route], vec![backend("app", policy, count)]);

@@ -9,7 +9,7 @@
 //! its arguments only, so the test gives them, and [`explain`] tells why a request went where nobody expected it.
 
 use lb_core::spec::{
-    Address, BackendSpec, CanarySpec, PathMatch, Redirect, RouteSpec, Secrets, ServerSpec, SigningKey, Spec,
+    BackendSpec, CanarySpec, PathMatch, Redirect, RouteSpec, Secrets, ServerSpec, SigningKey, Spec,
     StickySpec, ValueMatch, ValueTest,
 };
 use lb_core::{Cursors, Explanation, RequestView, SecretKey, Table, compile, explain};
@@ -18,11 +18,9 @@ use std::time::Duration;
 /// The table of a shop.
 fn spec() -> Spec {
     let route = |name: &str, path: PathMatch, backend: &str| RouteSpec {
-        name: name.into(),
         hosts: vec!["shop.example.com".into()],
         path,
-        backend: Some(backend.into()),
-        ..RouteSpec::default()
+        ..RouteSpec::new(name, backend)
     };
     let canary = CanarySpec {
         backend: "cart-next".into(),
@@ -61,20 +59,14 @@ fn spec() -> Spec {
 }
 
 fn backend(name: &str, addresses: &[&str]) -> BackendSpec {
-    let server = |(number, address): (usize, &&str)| ServerSpec {
-        name: format!("s{number}"),
-        address: Address::Literal(address.parse().expect("an address with a port")),
-        ..ServerSpec::default()
+    let server = |(number, address): (usize, &&str)| {
+        ServerSpec::new(format!("s{number}"), address.parse().expect("an address with a port"))
     };
-    BackendSpec {
-        name: name.into(),
-        servers: addresses.iter().enumerate().map(server).collect(),
-        ..BackendSpec::default()
-    }
+    BackendSpec::new(name, addresses.iter().enumerate().map(server))
 }
 
 fn table() -> Table {
-    let compiled = compile(&spec()).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let compiled = compile(&spec()).unwrap_or_else(|error| panic!("{error}"));
     Table::new(compiled.snapshot, None)
 }
 
@@ -83,17 +75,8 @@ fn ask(table: &Table, request: &str, headers: &[(&str, &str)], random: u128) -> 
     let (method, url) = request.split_once(' ').expect("a method and a URL");
     let rest = url.strip_prefix("http://").expect("a URL with http");
     let (host, target) = rest.split_at(rest.find('/').expect("a path"));
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let view = RequestView {
-        listener: 0,
-        method: method.as_bytes(),
-        host: host.as_bytes(),
-        path: path.as_bytes(),
-        query: query.map(str::as_bytes),
-        fields: headers,
-        source: [192, 0, 2, 1].into(),
-        secure: false,
-    };
+    let view = RequestView::get(host, target, [192, 0, 2, 1].into()).with_fields(headers);
+    let view = RequestView { method: method.as_bytes(), ..view };
     explain(table, &Cursors::default(), &view, Duration::from_secs(1), random)
 }
 

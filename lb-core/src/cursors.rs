@@ -15,7 +15,8 @@ pub struct Cursors {
 }
 
 impl Cursors {
-    /// Cursors that start anywhere: workers with different seeds do not all begin with the same server.
+    /// Cursors that start anywhere: workers with different seeds do not all begin with the same server. With seed 0, as
+    /// by default, they start at the top of each order, for tests.
     pub fn new(seed: u64) -> Cursors {
         Cursors { seed, positions: Vec::new() }
     }

@@ -22,6 +22,7 @@ const ROUTES_NAMED_MAX: usize = 8;
 
 /// Why a request goes where it goes. Its Display is for people; the fields are for programs.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Explanation {
     /// What was decided.
     pub verdict: Verdict,
@@ -39,6 +40,7 @@ pub struct Explanation {
 
 /// How the route was found.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Find {
     /// The path as it is matched; bytes that are not UTF-8 are replaced.
     pub path: String,
@@ -52,6 +54,7 @@ pub struct Find {
 
 /// A route and what it has to do with the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RouteNote {
     /// Its name.
     pub name: String,
@@ -61,6 +64,7 @@ pub struct RouteNote {
 
 /// How the arm was chosen.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Choose {
     /// The arm that the session belongs to.
     pub arm: &'static str,
@@ -78,6 +82,7 @@ pub struct Choose {
 
 /// What bounds the exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Time to connect.
     pub connect: Duration,

@@ -14,14 +14,12 @@ use std::sync::{Arc, PoisonError};
 /// reader waits for nobody.
 ///
 /// ```
-/// use lb_core::spec::{Address, BackendSpec, RouteSpec, ServerSpec, Spec};
+/// use lb_core::spec::{BackendSpec, RouteSpec, ServerSpec, Spec};
 /// use lb_core::{Handle, compile};
 ///
 /// let snapshot_of = |port| {
-///     let address = Address::Literal(([127, 0, 0, 1], port).into());
-///     let server = ServerSpec { name: "a".into(), address, ..ServerSpec::default() };
-///     let backend = BackendSpec { name: "app".into(), servers: vec![server], ..BackendSpec::default() };
-///     let route = RouteSpec { name: "all".into(), backend: Some("app".into()), ..RouteSpec::default() };
+///     let server = ServerSpec::new("a", ([127, 0, 0, 1], port).into());
+///     let (route, backend) = (RouteSpec::new("all", "app"), BackendSpec::new("app", [server]));
 ///     let spec = Spec { routes: vec![route], backends: vec![backend], ..Spec::default() };
 ///     compile(&spec).expect("a valid spec").snapshot
 /// };

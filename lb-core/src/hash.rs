@@ -53,6 +53,7 @@ pub fn siphash_2_4_128(key: &SecretKey, bytes: &[u8]) -> u128 {
 
 /// What a hash is for; keeps uses of one key apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Purpose {
     /// The bucket of a session: route, release, session.
     Bucket,

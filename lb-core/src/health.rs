@@ -133,6 +133,7 @@ pub struct Check {
 
 /// What follows from an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Effects {
     /// What the checks say now.
     pub health: Health,

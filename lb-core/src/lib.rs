@@ -22,30 +22,17 @@
 //! safe, [`Decision::again`] → `take`; when the response's head is written, [`Decision::write_cookies`].
 //!
 //! ```
-//! use lb_core::spec::{Address, BackendSpec, RouteSpec, ServerSpec, Spec};
+//! use lb_core::spec::{BackendSpec, RouteSpec, ServerSpec, Spec};
 //! use lb_core::{Cursors, Outcome, RequestView, Table, Verdict, compile, decide};
 //! use std::time::Duration;
 //!
-//! let server = |name: &str, port| ServerSpec {
-//!     name: name.to_owned(),
-//!     address: Address::Literal(([127, 0, 0, 1], port).into()),
-//!     ..ServerSpec::default()
-//! };
+//! let server = |name: &str, port| ServerSpec::new(name, ([127, 0, 0, 1], port).into());
 //! let spec = Spec {
-//!     routes: vec![RouteSpec {
-//!         name: "shop".to_owned(),
-//!         hosts: vec!["shop.example.com".to_owned()],
-//!         backend: Some("app".to_owned()),
-//!         ..RouteSpec::default()
-//!     }],
-//!     backends: vec![BackendSpec {
-//!         name: "app".to_owned(),
-//!         servers: vec![server("a", 8001), server("b", 8002)],
-//!         ..BackendSpec::default()
-//!     }],
+//!     routes: vec![RouteSpec { hosts: vec!["shop.example.com".to_owned()], ..RouteSpec::new("shop", "app") }],
+//!     backends: vec![BackendSpec::new("app", [server("a", 8001), server("b", 8002)])],
 //!     ..Spec::default()
 //! };
-//! let compiled = compile(&spec).expect("every problem of the spec, at once");
+//! let compiled = compile(&spec)?; // or every problem of the spec, at once
 //! let table = Table::new(compiled.snapshot, None);
 //! let mut cursors = Cursors::default();
 //!
@@ -71,7 +58,7 @@
 //!     Verdict::Answer(route) => println!("a redirect or reply of {}", table.snapshot.route(route).name),
 //!     Verdict::Refuse(refusal) => println!("{} {}", refusal.status(), refusal.word()),
 //! }
-//! # Ok::<(), std::net::AddrParseError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Promises
@@ -119,7 +106,7 @@ mod sync;
 mod text;
 mod view;
 
-pub use compile::{Compiled, Place, Problem, Severity, Step, compile};
+pub use compile::{CompileError, Compiled, Place, Problem, Severity, Step, compile};
 pub use cursors::Cursors;
 pub use decide::{ArmReason, Decision, PickReason, Refusal, RefusalReason, Verdict, decide};
 pub use explain::{Explanation, explain};

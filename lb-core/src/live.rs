@@ -197,6 +197,13 @@ impl Health {
     }
 }
 
+impl fmt::Display for Health {
+    /// Writes its word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {

@@ -20,6 +20,7 @@ pub struct Network {
 
 /// Why a text is not a [`Network`]; its Display says what was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NetworkError {
     /// The part before `/` is not an IP address.
     Address,

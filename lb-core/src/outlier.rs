@@ -115,6 +115,7 @@ impl OutlierSettings {
 
 /// Why a server is ejected. Its Display says it in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Offence {
     /// So many attempts failed in a row.
     InRow {
@@ -178,6 +179,7 @@ impl fmt::Display for Offence {
 
 /// That a server is out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Ejection {
     /// Why.
     pub offence: Offence,

@@ -138,6 +138,7 @@ impl Snapshot {
 
 /// A listener.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Listener {
     /// Its name.
     pub name: Box<str>,
@@ -244,6 +245,7 @@ pub struct Split {
 
 /// One way that a route's requests may go.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Arm {
     /// `stable` or `canary`.
     pub name: &'static str,
@@ -275,6 +277,7 @@ pub struct Backend {
 
 /// A server: one address.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Server {
     /// Which one.
     pub identity: Identity,

@@ -22,7 +22,7 @@ use crate::defaults;
 use std::time::Duration;
 
 /// A whole table as it is wanted.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spec {
     /// Keys of the cookies and of the shares.
     pub secrets: Secrets,
@@ -124,6 +124,7 @@ pub struct ListenerSpec {
 
 /// Where the client's address is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClientAddress {
     /// The peer of the connection.
     #[default]

@@ -2,7 +2,9 @@
 
 use lb_core::spec::*;
 use lb_core::{
-    Cursors, Handle, Outcome, Permit, Reader, RequestView, Snapshot, Table, Verdict, compile, decide,
+    CompileError, Cursors, Decision, Explanation, Handle, Live, Monitor, NetworkError, Outcome, Permit,
+    Problem, Reader, Refusal, RequestView, RetryBudget, ServerLive, ShareError, Snapshot, Table, Verdict,
+    compile, decide,
 };
 use std::sync::Arc;
 use std::thread;
@@ -101,11 +103,27 @@ fn a_publisher_that_panics_has_published_nothing() {
 #[test]
 fn what_crosses_threads() {
     fn shared<T: Send + Sync>() {}
-    fn sent<T: Send>() {}
     shared::<Handle>();
     shared::<Table>();
+    shared::<Snapshot>();
+    shared::<Live>();
+    shared::<ServerLive>();
     shared::<Permit>();
-    sent::<Reader>();
-    sent::<Cursors>();
-    sent::<Verdict>();
+    // What belongs to one thread at a time may still move, and be looked at from another.
+    shared::<Reader>();
+    shared::<Cursors>();
+    shared::<Monitor>();
+    shared::<RetryBudget>();
+    shared::<Spec>();
+    shared::<Verdict>();
+    shared::<Decision>();
+    shared::<Explanation>();
+    // As `Box<dyn Error + Send + Sync>` asks of them.
+    fn error<T: std::error::Error + Send + Sync + 'static>() {}
+    error::<CompileError>();
+    error::<Problem>();
+    error::<Refusal>();
+    error::<ShareError>();
+    error::<NetworkError>();
+    error::<PolicyError>();
 }

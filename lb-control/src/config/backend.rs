@@ -42,7 +42,7 @@ fn backend(
     index: usize,
     named: &mut Vec<NamedServer>,
 ) -> BackendSpec {
-    let policies = Policy::ALL.map(|policy| (policy.word(), policy));
+    let policies: Vec<_> = Policy::ALL.iter().map(|policy| (policy.word(), *policy)).collect();
     let name =
         reader.required(scope, "name", "a name such as \"app\"").map(|name| name.value).unwrap_or_default();
     let share = |found: Located<u16>| Share::from_hundredths(found.value);

@@ -289,8 +289,8 @@ impl Document {
     /// Compiles the spec. Findings about values that could not even be read are left out.
     fn compile(&self, report: &mut Report) -> Option<Snapshot> {
         let (snapshot, problems) = match lb_core::compile(&self.config.spec) {
-            Ok(Compiled { snapshot, warnings }) => (Some(snapshot), warnings),
-            Err(problems) => (None, problems),
+            Ok(Compiled { snapshot, warnings, .. }) => (Some(snapshot), warnings),
+            Err(error) => (None, error.problems),
         };
         let is_error = |problem: &&lb_core::Problem| problem.severity == lb_core::Severity::Error;
         let incomplete = report.failed() || problems.iter().any(|problem| is_error(&problem));

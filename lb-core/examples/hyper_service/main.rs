@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use lb_core::snapshot::Target;
-use lb_core::spec::{Actions, Address, BackendSpec, HeaderEdits, RouteSpec, ServerSpec, Spec};
+use lb_core::spec::{Actions, BackendSpec, HeaderEdits, RouteSpec, ServerSpec, Spec};
 use lb_core::{
     Decision, Handle, Outcome, Permit, Reader, RequestView, RouteIndex, ServerIndex, Table, Verdict, compile,
     cookie, decide,
@@ -45,15 +45,14 @@ async fn main() -> Result<(), Error> {
     let listen: SocketAddr = arguments.next().ok_or("usage: hyper_service LISTEN SERVER...")?.parse()?;
     let mut servers = Vec::new();
     for (number, address) in arguments.enumerate() {
-        let address = Address::Literal(address.parse()?);
-        servers.push(ServerSpec { name: format!("s{number}"), address, ..ServerSpec::default() });
+        servers.push(ServerSpec::new(format!("s{number}"), address.parse()?));
     }
     let spec = Spec {
-        routes: vec![RouteSpec { name: "all".into(), backend: Some("app".into()), ..RouteSpec::default() }],
-        backends: vec![BackendSpec { name: "app".into(), servers, ..BackendSpec::default() }],
+        routes: vec![RouteSpec::new("all", "app")],
+        backends: vec![BackendSpec::new("app", servers)],
         ..Spec::default()
     };
-    let compiled = compile(&spec).map_err(|problems| format!("{problems:#?}"))?;
+    let compiled = compile(&spec)?;
     let listener = TcpListener::bind(listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     // Whoever keeps a clone of the handle can publish another snapshot at any time.

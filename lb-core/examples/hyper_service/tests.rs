@@ -35,12 +35,7 @@ fn nobody() -> (TcpSocket, SocketAddr) {
 }
 
 fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> BackendSpec {
-    let server = |(name, address): &(&str, SocketAddr)| ServerSpec {
-        name: (*name).into(),
-        address: Address::Literal(*address),
-        ..ServerSpec::default()
-    };
-    BackendSpec { name: name.into(), servers: servers.iter().map(server).collect(), ..BackendSpec::default() }
+    BackendSpec::new(name, servers.iter().map(|(name, address)| ServerSpec::new(*name, *address)))
 }
 
 fn route(name: &str, path: &str, backend: &str) -> RouteSpec {

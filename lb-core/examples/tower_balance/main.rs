@@ -19,9 +19,7 @@ use hyper::{Request, Response};
 use lb_core::health::{News, Notice, Watching};
 use lb_core::outlier::OutlierSettings;
 use lb_core::snapshot::Backend;
-use lb_core::spec::{
-    Address, BackendSpec, Policy, RouteSpec, Secrets, ServerSpec, SigningKey, Spec, StickySpec,
-};
+use lb_core::spec::{BackendSpec, Policy, RouteSpec, Secrets, ServerSpec, SigningKey, Spec, StickySpec};
 use lb_core::{
     Decision, Handle, Monitor, Outcome, Permit, Reader, Refusal, RequestView, SecretKey, Snapshot, Table,
     Verdict, compile, cookie, decide,
@@ -222,25 +220,19 @@ impl Keeper {
 /// One backend with these servers, balanced by load, sessions kept by a cookie.
 fn snapshot(servers: &[(&str, SocketAddr)]) -> Snapshot {
     let key = SecretKey::new(random_bits().to_le_bytes());
-    let server = |(name, address): &(&str, SocketAddr)| ServerSpec {
-        name: (*name).into(),
-        address: Address::Literal(*address),
-        ..ServerSpec::default()
-    };
+    let server = |(name, address): &(&str, SocketAddr)| ServerSpec::new(*name, *address);
     let spec = Spec {
         // Processes that are to agree on sessions have the same keys from a secret place.
         secrets: Secrets { signing: vec![SigningKey { id: "a".into(), key }], share: Some(key) },
-        routes: vec![RouteSpec { name: "all".into(), backend: Some("app".into()), ..RouteSpec::default() }],
+        routes: vec![RouteSpec::new("all", "app")],
         backends: vec![BackendSpec {
-            name: "app".into(),
             balance: Policy::LeastRequest,
             sticky: Some(StickySpec::default()),
-            servers: servers.iter().map(server).collect(),
-            ..BackendSpec::default()
+            ..BackendSpec::new("app", servers.iter().map(server))
         }],
         ..Spec::default()
     };
-    compile(&spec).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot
+    compile(&spec).unwrap_or_else(|error| panic!("{error}")).snapshot
 }
 
 /// Three servers of which one answers 500, and what becomes of it.
@@ -284,6 +276,7 @@ fn words(news: News) -> String {
         News::Turned { now, .. } => now.word().to_owned(),
         News::Returned => "its ejection has ended".to_owned(),
         News::CheckWithin(time) => format!("a check is due within {time:?}"),
+        other => format!("{other:?}"),
     }
 }
 

@@ -12,7 +12,7 @@ mod problem;
 mod routes;
 mod timeouts;
 
-pub use problem::{PROBLEMS_MAX, Place, Problem, Severity, Step};
+pub use problem::{CompileError, PROBLEMS_MAX, Place, Problem, Severity, Step};
 
 use crate::cookie;
 use crate::defaults;
@@ -25,6 +25,7 @@ use problem::Problems;
 
 /// What compiling a spec gives.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Compiled {
     /// The table.
     pub snapshot: Snapshot,
@@ -37,13 +38,13 @@ pub struct Compiled {
 ///
 /// # Errors
 /// All problems of the spec, errors and warnings, if at least one is an error.
-pub fn compile(spec: &Spec) -> Result<Compiled, Vec<Problem>> {
+pub fn compile(spec: &Spec) -> Result<Compiled, CompileError> {
     let mut problems = Problems::default();
     let root = Place::root();
     bounds(spec, &mut problems);
     if problems.has_errors() {
         // Nothing is made of what is too much, not even further problems.
-        return Err(problems.finish().0);
+        return Err(CompileError { problems: problems.finish().0 });
     }
 
     let keys = keys(&spec.secrets, &root.field("secrets"), &mut problems);
@@ -66,7 +67,7 @@ pub fn compile(spec: &Spec) -> Result<Compiled, Vec<Problem>> {
 
     let (list, failed) = problems.finish();
     if failed {
-        return Err(list);
+        return Err(CompileError { problems: list });
     }
     let snapshot = Snapshot {
         hash: content::hash(spec),

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// One thing that is wrong (or odd) in a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// A stable code such as `LB012`; below 100 errors, from 100 on warnings.
     pub code: &'static str,
@@ -17,6 +18,24 @@ pub struct Problem {
     pub expected: String,
     /// What was probably meant.
     pub meant: Option<String>,
+}
+
+/// Why a spec cannot be used: all that is wrong with it at once, and what is odd beside. Its Display is a line for each
+/// problem.
+///
+/// ```
+/// use lb_core::spec::{RouteSpec, Spec};
+///
+/// let spec = Spec { routes: vec![RouteSpec::new("shop", "nobody"), RouteSpec::default()], ..Spec::default() };
+/// let error = lb_core::compile(&spec).unwrap_err();
+/// assert!(error.problems.len() > 1);
+/// assert!(error.problems.iter().any(|problem| problem.place.to_string() == "route[0].backend"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompileError {
+    /// All problems, [`PROBLEMS_MAX`] at most; one at least is a [`Severity::Error`].
+    pub problems: Vec<Problem>,
 }
 
 /// Whether a problem keeps a spec from being used.
@@ -183,3 +202,14 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, problem) in self.problems.iter().enumerate() {
+            write!(f, "{}{problem}", if place == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for CompileError {}

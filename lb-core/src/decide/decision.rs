@@ -17,6 +17,7 @@ use std::time::Duration;
 /// that allows it `again`, with the servers tried so far, and the same with the new decision; when response headers
 /// are written, `write_cookies` of the decision whose server answered.
 #[derive(Clone, Copy, Debug)]
+#[must_use = "a decision has no effect until it is taken"]
 pub struct Decision {
     /// Of the snapshot's content, to recognise another table.
     pub(super) stamp: u64,
@@ -100,6 +101,7 @@ impl Decision {
     /// serve, or if `table` is not the one that the decision was made with: then the request is to be decided
     /// anew. Whether another attempt is safe and within budget is the caller's to know. A server that only closed a
     /// pooled connection is best left out of `tried`: it can serve, and a sticky session should stay with it.
+    #[must_use = "nothing is tried until the decision is taken"]
     pub fn again(
         &self,
         table: &Table,

@@ -2,9 +2,12 @@
 
 use super::Decision;
 use crate::snapshot::{ArmIndex, RouteIndex};
+use std::fmt;
 
-/// Where a request goes.
+/// Where a request goes. Not marked `non_exhaustive` on purpose: whoever decides must know what to do with each, and a
+/// new one is to be noticed.
 #[derive(Clone, Copy, Debug)]
+#[must_use = "deciding has no effect by itself"]
 pub enum Verdict {
     /// To a server.
     Forward(Decision),
@@ -14,8 +17,9 @@ pub enum Verdict {
     Refuse(Refusal),
 }
 
-/// Why a request is refused.
+/// Why a request is refused. An error, too, for services whose errors become responses further up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Refusal {
     /// Why.
     pub reason: RefusalReason,
@@ -27,6 +31,7 @@ pub struct Refusal {
 
 /// Reasons to refuse a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RefusalReason {
     /// No route matches: 404.
     NoRoute,
@@ -44,7 +49,7 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// All of them.
-    pub const ALL: [RefusalReason; 6] = [
+    pub const ALL: &[RefusalReason] = &[
         RefusalReason::NoRoute,
         RefusalReason::BadPath,
         RefusalReason::EncodedSlash,
@@ -76,6 +81,13 @@ impl RefusalReason {
     }
 }
 
+impl fmt::Display for RefusalReason {
+    /// Writes its word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 impl Refusal {
     /// The status to answer with.
     pub fn status(&self) -> u16 {
@@ -88,8 +100,18 @@ impl Refusal {
     }
 }
 
+impl fmt::Display for Refusal {
+    /// Writes the status and the word: `503 no_server`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.status(), self.word())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
 /// Why this arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ArmReason {
     /// The route has no other.
     Only,
@@ -113,8 +135,16 @@ impl ArmReason {
     }
 }
 
+impl fmt::Display for ArmReason {
+    /// Writes its word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// Why this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PickReason {
     /// The session's sticky cookie names it.
     Sticky,
@@ -132,5 +162,12 @@ impl PickReason {
             PickReason::Moved => "moved",
             PickReason::Policy => "policy",
         }
+    }
+}
+
+impl fmt::Display for PickReason {
+    /// Writes its word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }

@@ -15,6 +15,7 @@ const ATTEMPTS_TOLD_MAX: usize = 3;
 
 /// How the server was picked.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Pick {
     /// The backend that was asked last.
     pub backend: String,
@@ -40,6 +41,7 @@ pub struct Pick {
 
 /// The node's own zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ZoneNote {
     /// Its name.
     pub name: String,
@@ -49,6 +51,7 @@ pub struct ZoneNote {
 
 /// A server and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerNote {
     /// Name of its backend.
     pub backend: String,

@@ -7,36 +7,24 @@
 //! # One thread, one request
 //!
 //! What is wanted is a [`Spec`]: plain data, every field with a default. [`compile`] makes a [`Snapshot`] of it or returns
-//! every problem at once, each with its place and a stable code. A [`Table`] is a snapshot with what its servers are doing.
+//! every problem at once, each with its place and a stable code ([`CompileError`], which `?` takes). A [`Table`] is a snapshot with what its servers are doing.
 //!
 //! ```
-//! use lb_core::spec::{Address, BackendSpec, RouteSpec, ServerSpec, Spec};
+//! use lb_core::spec::{BackendSpec, RouteSpec, ServerSpec, Spec};
 //! use lb_core::{Cursors, Outcome, RequestView, Table, Verdict, compile, decide};
 //! use std::time::Duration;
 //!
-//! let server = |name: &str, port| ServerSpec {
-//!     name: name.to_owned(),
-//!     address: Address::Literal(([127, 0, 0, 1], port).into()),
-//!     ..ServerSpec::default()
-//! };
+//! // `new` takes what nobody can do without; what else there is to say stands beside it.
+//! let server = |name: &str, port| ServerSpec::new(name, ([127, 0, 0, 1], port).into());
 //! let spec = Spec {
-//!     routes: vec![RouteSpec {
-//!         name: "shop".to_owned(),
-//!         hosts: vec!["shop.example.com".to_owned()],
-//!         backend: Some("app".to_owned()),
-//!         ..RouteSpec::default()
-//!     }],
-//!     backends: vec![BackendSpec {
-//!         name: "app".to_owned(),
-//!         servers: vec![server("a", 8001), server("b", 8002)],
-//!         ..BackendSpec::default()
-//!     }],
+//!     routes: vec![RouteSpec { hosts: vec!["shop.example.com".to_owned()], ..RouteSpec::new("shop", "app") }],
+//!     backends: vec![BackendSpec::new("app", [server("a", 8001), server("b", 8002)])],
 //!     ..Spec::default()
 //! };
 //! let compiled = match compile(&spec) {
 //!     Ok(compiled) => compiled,
-//!     Err(problems) => {
-//!         for problem in &problems {
+//!     Err(error) => {
+//!         for problem in &error.problems {
 //!             eprintln!("{problem}"); // error[LB012] at route[0].backend: ...
 //!         }
 //!         return;
@@ -105,7 +93,7 @@
 //! use lb_core::{Handle, compile};
 //! use std::thread;
 //!
-//! # fn main() -> Result<(), Vec<lb_core::Problem>> {
+//! # fn main() -> Result<(), lb_core::CompileError> {
 //! let handle = Handle::new(compile(&Spec::default())?.snapshot);
 //! thread::scope(|scope| {
 //!     for number in 1..=4 {
@@ -133,29 +121,18 @@
 //! gone to the client. [`Decision::again`] names the next server; [`RetryBudget`] keeps retries from multiplying an outage.
 //!
 //! ```
-//! # use lb_core::spec::{Address, BackendSpec, RouteSpec, ServerSpec, Spec};
+//! # use lb_core::spec::{BackendSpec, RouteSpec, ServerSpec, Spec};
 //! # use lb_core::{Cursors, Outcome, RequestView, RetryBudget, Table, Verdict, compile, decide};
 //! # use std::time::Duration;
-//! # let server = |name: &str, port| ServerSpec {
-//! #     name: name.to_owned(),
-//! #     address: Address::Literal(([127, 0, 0, 1], port).into()),
-//! #     ..ServerSpec::default()
-//! # };
+//! # let server = |name: &str, port| ServerSpec::new(name, ([127, 0, 0, 1], port).into());
 //! # let spec = Spec {
-//! #     routes: vec![RouteSpec { name: "r".into(), backend: Some("app".into()), ..RouteSpec::default() }],
-//! #     backends: vec![BackendSpec {
-//! #         name: "app".to_owned(),
-//! #         servers: vec![server("a", 8001), server("b", 8002)],
-//! #         ..BackendSpec::default()
-//! #     }],
+//! #     routes: vec![RouteSpec::new("r", "app")],
+//! #     backends: vec![BackendSpec::new("app", [server("a", 8001), server("b", 8002)])],
 //! #     ..Spec::default()
 //! # };
 //! # let table = Table::new(compile(&spec).unwrap().snapshot, None);
 //! # let (mut cursors, now, random) = (Cursors::default(), Duration::from_secs(1), 1);
-//! # let request = RequestView {
-//! #     listener: 0, method: b"GET", host: b"h", path: b"/", query: None, fields: &(),
-//! #     source: [192, 0, 2, 1].into(), secure: false,
-//! # };
+//! # let request = RequestView::get("h", "/", [192, 0, 2, 1].into());
 //! # let connect = |address: std::net::SocketAddr| if address.port() == 8001 { Err(()) } else { Ok(()) };
 //! # let mut budget = RetryBudget::default();
 //! # let Verdict::Forward(mut decision) = decide(&table, &cursors, &request, now, random) else { panic!() };
@@ -216,21 +193,27 @@
 //!
 //! # What may change
 //!
-//! Fields may be added to the types of [`spec`](crate::spec) and to settings: end yours with `..Default::default()`. Enums
-//! that are marked so may get variants. What processes must agree on (hashes, cookies, shares) does not change within a
+//! Fields may be added to the types of [`spec`](crate::spec) and to settings: end yours with `..Default::default()` or begin
+//! with `new`. What is marked `non_exhaustive` may get fields and variants: reasons, policies, keys, news. [`Verdict`],
+//! [`Outcome`], [`Health`] and what a route's [`Target`] is may not, for with a new one your code has something to do. What processes must agree on (hashes, cookies, shares) does not change within a
 //! major version. The whole public interface is listed in the crate's `public-api.txt`, and a test keeps the list true.
 //!
 //! [`Actions`]: crate::spec::Actions
+//! [`CompileError`]: crate::CompileError
 //! [`Decision::again`]: crate::Decision::again
 //! [`Decision::write_cookies`]: crate::Decision::write_cookies
 //! [`Fields`]: crate::Fields
 //! [`Handle`]: crate::Handle
+//! [`Health`]: crate::Health
+//! [`Outcome`]: crate::Outcome
 //! [`Permit`]: crate::Permit
 //! [`Reader`]: crate::Reader
 //! [`RetryBudget`]: crate::RetryBudget
 //! [`Snapshot`]: crate::Snapshot
 //! [`Spec`]: crate::Spec
 //! [`Table`]: crate::Table
+//! [`Target`]: crate::snapshot::Target
+//! [`Verdict`]: crate::Verdict
 //! [`Verdict::Answer`]: crate::Verdict::Answer
 //! [`compile`]: crate::compile()
 //! [`decide`]: crate::decide()

@@ -46,6 +46,7 @@ pub struct Notice {
 
 /// What is new about a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum News {
     /// Its next check is due so much later (before [`jittered`](super::jittered)), or when it was due, if that is
     /// sooner.
@@ -65,6 +66,7 @@ pub enum News {
 
 /// How a server stands, for those who show it.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Standing {
     /// Its checks; `None`: it is not checked.
     pub check: Option<Check>,

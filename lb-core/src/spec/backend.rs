@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// A named group of servers with one balancing policy.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackendSpec {
     /// Its name; unique.
     pub name: String,
@@ -41,8 +41,26 @@ pub struct BackendSpec {
     pub spill_below: Option<Share>,
 }
 
+impl BackendSpec {
+    /// A backend with these servers, in turn by weight, and all else as by default.
+    ///
+    /// ```
+    /// use lb_core::spec::{BackendSpec, Policy, ServerSpec};
+    ///
+    /// let backend = BackendSpec {
+    ///     balance: Policy::LeastRequest,
+    ///     ..BackendSpec::new("app", [ServerSpec::new("a", ([10, 0, 1, 10], 8000).into())])
+    /// };
+    /// assert_eq!((backend.name.as_str(), backend.servers.len()), ("app", 1));
+    /// ```
+    pub fn new(name: impl Into<String>, servers: impl IntoIterator<Item = ServerSpec>) -> BackendSpec {
+        BackendSpec { name: name.into(), servers: servers.into_iter().collect(), ..BackendSpec::default() }
+    }
+}
+
 /// How a backend chooses a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Policy {
     /// In turn, smoothly, by weight.
     #[default]
@@ -61,7 +79,7 @@ pub enum Policy {
 
 impl Policy {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Policy; 6] = [
+    pub const ALL: &[Policy] = &[
         Policy::RoundRobin,
         Policy::LeastRequest,
         Policy::PeakEwma,
@@ -88,8 +106,16 @@ impl Policy {
     }
 }
 
+impl fmt::Display for Policy {
+    /// Writes its word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// A word that names no policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PolicyError {
     /// The policy that was probably meant.
     pub meant: Option<&'static str>,
@@ -111,15 +137,15 @@ impl FromStr for Policy {
     type Err = PolicyError;
 
     fn from_str(word: &str) -> Result<Policy, PolicyError> {
-        Policy::ALL
-            .into_iter()
-            .find(|policy| policy.word() == word)
-            .ok_or_else(|| PolicyError { meant: nearest(word, Policy::ALL.into_iter().map(Policy::word)) })
+        let mut all = Policy::ALL.iter().copied();
+        all.find(|policy| policy.word() == word)
+            .ok_or_else(|| PolicyError { meant: nearest(word, Policy::ALL.iter().map(|it| it.word())) })
     }
 }
 
 /// What a hashing policy hashes, so that equal ones meet the same server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HashKey {
     /// The session: our session cookie, which is set where this is asked for.
     #[default]
@@ -158,6 +184,13 @@ pub struct ServerSpec {
     pub zone: Option<String>,
 }
 
+impl ServerSpec {
+    /// A server at a literal address, and all else as by default.
+    pub fn new(name: impl Into<String>, address: SocketAddr) -> ServerSpec {
+        ServerSpec { name: name.into(), address: address.into(), ..ServerSpec::default() }
+    }
+}
+
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -171,6 +204,13 @@ impl Default for Address {
     /// No address at all.
     fn default() -> Address {
         Address::Resolved(Vec::new())
+    }
+}
+
+impl From<SocketAddr> for Address {
+    /// An address that was written down.
+    fn from(address: SocketAddr) -> Address {
+        Address::Literal(address)
     }
 }
 
@@ -204,5 +244,12 @@ impl Admin {
             Admin::Drain => "drain",
             Admin::Maintenance => "maintenance",
         }
+    }
+}
+
+impl fmt::Display for Admin {
+    /// Writes its word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }

@@ -4,7 +4,7 @@ use super::{Actions, Network, RetrySpec, Share, TimeoutsSpec};
 
 /// What a request must look like and where it then goes. All conditions must hold; in a list of hosts,
 /// methods, listeners or networks one of them.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteSpec {
     /// Its name; unique. It is part of what decides a session's bucket.
     pub name: String,
@@ -42,8 +42,23 @@ pub struct RouteSpec {
     pub retry: RetrySpec,
 }
 
+impl RouteSpec {
+    /// A route that takes every request to a backend: conditions are what is set beside.
+    ///
+    /// ```
+    /// use lb_core::spec::{PathMatch, RouteSpec};
+    ///
+    /// let cart = RouteSpec { path: PathMatch::Prefix("/cart".into()), ..RouteSpec::new("cart", "cart-ec2") };
+    /// assert_eq!(cart.backend.as_deref(), Some("cart-ec2"));
+    /// ```
+    pub fn new(name: impl Into<String>, backend: impl Into<String>) -> RouteSpec {
+        RouteSpec { name: name.into(), backend: Some(backend.into()), ..RouteSpec::default() }
+    }
+}
+
 /// A condition on the path. Compared after unreserved octets were percent-decoded; slashes are not merged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PathMatch {
     /// Any path; less specific than every other condition on the path.
     #[default]
@@ -67,6 +82,7 @@ pub struct ValueMatch {
 
 /// What a value must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ValueTest {
     /// It must be there.
     #[default]
@@ -128,6 +144,7 @@ pub struct CanarySpec {
 
 /// What a session is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SessionKey {
     /// Our session cookie; set where it is missing.
     #[default]

@@ -13,7 +13,8 @@ fn problems(spec: &Spec) -> (Vec<String>, Vec<Problem>) {
             assert!(compiled.warnings.iter().all(|it| it.severity == Severity::Warning));
             compiled.warnings
         }
-        Err(list) => {
+        Err(error) => {
+            let list = error.problems;
             assert!(list.iter().any(|it| it.severity == Severity::Error), "{list:?}");
             list
         }

@@ -253,7 +253,7 @@ fn by_hand(specs: &[RouteSpec], host: &str, path: &str) -> String {
             let whole = path == it || path.starts_with(&format!("{it}/"));
             whole.then_some((1, it.len()))
         }
-        PathMatch::Regex(_) => None,
+        _ => None,
     };
     let candidates = specs.iter().enumerate().filter_map(|(place, route)| {
         Some((route.priority, host_rank(route)?, path_rank(route)?, std::cmp::Reverse(place)))

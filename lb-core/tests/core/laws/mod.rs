@@ -92,7 +92,7 @@ fn assert_shares(count: &[u64], parts: &[f64], slack: f64, of: &str) {
 }
 
 fn all_policies() -> impl Iterator<Item = Policy> {
-    Policy::ALL.into_iter()
+    Policy::ALL.iter().copied()
 }
 
 /// By name.
