@@ -18,12 +18,9 @@
 //!
 //! # use lb_core::spec::*;
 //! # fn snapshot() -> Snapshot {
-//! #     let server = |name: &str, port| ServerSpec {
-//! #         name: name.into(), address: Address::Literal(([127, 0, 0, 1], port).into()), ..ServerSpec::default()
-//! #     };
-//! #     let servers = vec![server("a", 8001), server("b", 8002)];
-//! #     let backend = BackendSpec { name: "app".into(), servers, ..BackendSpec::default() };
-//! #     let route = RouteSpec { name: "r".into(), backend: Some("app".into()), ..RouteSpec::default() };
+//! #     let server = |name: &str, port| ServerSpec::new(name, ([127, 0, 0, 1], port).into());
+//! #     let backend = BackendSpec::new("app", [server("a", 8001), server("b", 8002)]);
+//! #     let route = RouteSpec::new("r", "app");
 //! #     let spec = Spec { routes: vec![route], backends: vec![backend], ..Spec::default() };
 //! #     lb_core::compile(&spec).unwrap().snapshot
 //! # }
@@ -47,6 +44,7 @@
 //!         News::Turned { now, .. } => println!("{} is {}", notice.server, now.word()),
 //!         News::Ejected(ejection) => println!("{}: {}", notice.server, ejection.offence),
 //!         News::Returned => println!("{} is back", notice.server),
+//!         _ => {} // there may be other news one day
 //!     }
 //! }
 //!
@@ -95,7 +93,55 @@
 //! that can serve never is. Where most servers do badly nobody is an outlier. A good check does not end an ejection. Every
 //! ejection carries its reason: as [`Why`] in the server's health, in words and numbers as [`Offence`].
 //!
-//! What comes back comes back with all of its traffic, unless the backend has a slow start.
+//! What comes back comes back with all of its traffic, unless the backend has a
+//! [slow start](crate::guide::policies#slow-start).
+//!
+//! # Failing open
+//!
+//! A check that asks for the wrong thing, or a network that is cut from where we stand, makes all servers look bad at once,
+//! and the few that are left could not carry everything anyway. With
+//! [`fail_open_below`](crate::spec::BackendSpec::fail_open_below), health is ignored as long as fewer of a backend's ready
+//! primaries are up than this share, and no backup is. Then all that are ready serve, by the backend's policy. What still
+//! counts: people's word (drain, maintenance), connections that have just failed, and that a server was never checked at
+//! all. When not one of an arm's servers is up, another arm that can serve comes first. It is off unless asked for; 50 % is
+//! a good beginning. It costs no request anything: the servers are looked over after one of them has changed.
+//!
+//! ```
+//! use lb_core::spec::{Admin, BackendSpec, RouteSpec, ServerSpec, Share, Spec};
+//! use lb_core::{Cursors, Health, RequestView, Table, Verdict, Why, compile, decide, explain};
+//! use std::time::Duration;
+//!
+//! let server = |number: u8| ServerSpec::new(format!("s{number}"), ([10, 0, 0, number], 80).into());
+//! let backend = BackendSpec {
+//!     fail_open_below: Some(Share::percent(50)),
+//!     ..BackendSpec::new("app", (0..4).map(server))
+//! };
+//! let spec = Spec { routes: vec![RouteSpec::new("all", "app")], backends: vec![backend], ..Spec::default() };
+//! let table = Table::new(compile(&spec).unwrap().snapshot, None);
+//!
+//! let (request, now) = (RequestView::get("h", "/", [192, 0, 2, 1].into()), Duration::from_secs(1));
+//! let mut cursors = Cursors::default();
+//! let mut asked = || -> Vec<String> {
+//!     let mut names: Vec<String> = (0..8)
+//!         .map(|random| match decide(&table, &cursors, &request, now, random) {
+//!             Verdict::Forward(decision) => decision.take(&table, &mut cursors, now).name().to_owned(),
+//!             other => panic!("{other:?}"),
+//!         })
+//!         .collect();
+//!     names.sort();
+//!     names.dedup();
+//!     names
+//! };
+//! let servers = table.live.servers();
+//! servers[0].set_health(Health::Down(Why::Answer));
+//! servers[1].set_health(Health::Down(Why::Answer));
+//! assert_eq!(asked(), ["s2", "s3"], "half of them are believed");
+//! servers[2].set_health(Health::Down(Why::Answer));
+//! assert_eq!(asked(), ["s0", "s1", "s2", "s3"], "a quarter is not");
+//! servers[1].set_admin(Admin::Maintenance);
+//! assert_eq!(asked(), ["s0", "s2", "s3"], "but people are");
+//! assert!(explain(&table, &Cursors::default(), &request, now, 1).pick.unwrap().failed_open);
+//! ```
 //!
 //! # Without a monitor
 //!
