@@ -20,6 +20,8 @@ pub enum Kind {
     Start,
     /// A configuration was taken, or refused.
     Reload,
+    /// A canary began or ended, or has another share or release.
+    Share,
     /// A server went up or down.
     Health,
     /// Times or failures of an arm jumped, or are as usual again.
@@ -30,13 +32,15 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 5] = [Kind::Start, Kind::Reload, Kind::Health, Kind::Jump, Kind::Addresses];
+    pub const ALL: [Kind; 6] =
+        [Kind::Start, Kind::Reload, Kind::Share, Kind::Health, Kind::Jump, Kind::Addresses];
 
     /// Its word.
     pub fn word(self) -> &'static str {
         match self {
             Kind::Start => "start",
             Kind::Reload => "reload",
+            Kind::Share => "share",
             Kind::Health => "health",
             Kind::Jump => "jump",
             Kind::Addresses => "addresses",

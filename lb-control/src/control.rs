@@ -26,6 +26,7 @@ use crate::config::address::AdminAddress;
 use crate::config::{Carried, Config, Listener, MetricsSettings, Origin};
 use crate::metrics;
 use crate::report::Report;
+use crate::stats;
 use crate::statsd;
 use crate::watch;
 use crate::workers::Workers;
@@ -85,6 +86,7 @@ impl Control {
         changes.note(configuration(Kind::Start, &setup.table.snapshot.hash(), "in force at the start"));
         let shared = Arc::new(Shared {
             workers: Arc::clone(&setup.workers),
+            stats: stats::keeping::Kept::new(&setup.table.snapshot),
             current: Mutex::new(Arc::new(Current {
                 table: setup.table,
                 listeners: setup.config.listeners.clone(),
@@ -108,7 +110,7 @@ impl Control {
         let keeper = Keeper::new(setup.origin, setup.config, setup.carried, Arc::clone(&shared));
         let socket = setup.admin;
         let (admin_shared, recent_shared) = (Arc::clone(&shared), Arc::clone(&shared));
-        let watch_shared = Arc::clone(&shared);
+        let (watch_shared, stats_shared) = (Arc::clone(&shared), Arc::clone(&shared));
         let settings = shared.metrics.statsd.clone();
         let teller = settings.map(|settings| statsd::Teller::new(Arc::clone(&shared), settings));
         let thread = std::thread::Builder::new().name("lb-control".to_owned()).spawn(move || {
@@ -134,6 +136,7 @@ impl Control {
                     () = telling => {}
                     () = metrics::keep_recent(recent_shared) => {}
                     () = watch::keeping::keep(watch_shared) => {}
+                    () = stats::keeping::keep(stats_shared) => {}
                     _ = stopped => {}
                 }
                 if let Some(teller) = teller {
@@ -208,6 +211,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: MetricsSettings,
     pub(crate) recent: metrics::Recent,
     pub(crate) watch: watch::keeping::Kept,
+    pub(crate) stats: stats::keeping::Kept,
     /// Times that `/metrics` was asked for.
     pub(crate) scrapes: AtomicU64,
     /// Answers of the admin listener that were not taken before their connection's lifetime was over.
@@ -241,6 +245,15 @@ impl Shared {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Relaxed) && !self.is_draining()
+    }
+
+    /// `starting`, `ready` or `draining`.
+    pub(crate) fn state_word(&self) -> &'static str {
+        match (self.is_draining(), self.is_ready()) {
+            (true, _) => "draining",
+            (false, true) => "ready",
+            (false, false) => "starting",
+        }
     }
 }
 

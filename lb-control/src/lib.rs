@@ -11,6 +11,7 @@ pub mod demo;
 pub mod explain;
 pub mod metrics;
 pub mod report;
+pub mod stats;
 mod statsd;
 pub mod watch;
 mod workers;

@@ -104,6 +104,21 @@ pub struct WorkerReading {
 /// told apart, 1 to 5 stand for the others of that hundred.
 pub type ByStatus = Vec<(u16, u64)>;
 
+/// The same by hundreds: 1xx at place 1, what is above 599 with 5xx, and what is no status first.
+pub(crate) fn by_hundreds(counts: &ByStatus) -> [u64; 6] {
+    let mut hundreds = [0; 6];
+    for &(status, count) in counts {
+        let hundred = if status <= 5 { status } else { (status / 100).min(5) };
+        hundreds[usize::from(hundred)] += count;
+    }
+    hundreds
+}
+
+/// What came since an earlier reading; nothing where there is less than there was, because it began anew.
+pub(crate) fn since(now: &[u64; 6], earlier: &[u64; 6]) -> [u64; 6] {
+    std::array::from_fn(|hundred| now[hundred].saturating_sub(earlier[hundred]))
+}
+
 /// Counts by reason word.
 pub type ByReason = Vec<(&'static str, u64)>;
 

@@ -1,9 +1,10 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/jumps`, `/explain`.
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/jumps`, `/stats`, `/explain`.
 
 pub mod client;
 mod jumps;
 mod limit;
 mod metrics;
+mod stats;
 
 use std::fmt;
 use std::io;
@@ -119,6 +120,7 @@ fn app(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::show))
         .route("/jumps", get(jumps::show))
+        .route("/stats", get(stats::show))
         .route("/explain", get(show_explanation))
         .fallback(nothing)
         .with_state(shared)
@@ -132,8 +134,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     if shared.is_ready() {
         return (StatusCode::OK, "ready\n").into_response();
     }
-    let why = if shared.is_draining() { "draining\n" } else { "starting\n" };
-    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", shared.state_word())).into_response()
 }
 
 async fn show_explanation(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
@@ -152,5 +153,6 @@ async fn show_explanation(State(shared): State<Arc<Shared>>, RawQuery(query): Ra
 }
 
 async fn nothing() -> Response {
-    (StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics, /jumps and /explain\n").into_response()
+    (StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics, /jumps, /stats and /explain\n")
+        .into_response()
 }

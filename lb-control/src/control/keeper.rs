@@ -101,6 +101,7 @@ impl Keeper {
         let table = Arc::new(Table::new(snapshot, Some(&before.table)));
         // Whoever must know a table's servers before anybody is sent to them is told of it here.
         self.shared.workers.publish(Arc::clone(&table));
+        self.shared.stats.published(&table.snapshot, &self.shared.changes);
         let (hash, generation) = (table.snapshot.hash(), before.generation + 1);
         self.shared.put_in_force(Current { table, listeners: before.listeners.clone(), generation });
         Applied { hash, generation }

@@ -324,10 +324,10 @@ fn share_targets(snapshot: &Snapshot, settings: &MetricsSettings) -> Vec<Sample>
 }
 
 /// States of a server, as its backend counts them; each server is in one.
-pub(super) const STATES: [&str; 4] = ["up", "down", "drain", "maintenance"];
+pub(crate) const STATES: [&str; 4] = ["up", "down", "drain", "maintenance"];
 
 /// The place in [`STATES`].
-pub(super) fn state(server: &ServerLive, now: std::time::Duration) -> usize {
+pub(crate) fn state(server: &ServerLive, now: std::time::Duration) -> usize {
     use lb_core::spec::Admin;
     match server.admin() {
         Admin::Drain => 2,

@@ -10,7 +10,7 @@ use lb_core::histogram::{BUCKETS, Histogram};
 
 use super::evidence::Part;
 use super::times::Times;
-use crate::workers::ExchangeNumbers;
+use crate::workers::{ExchangeNumbers, by_hundreds, since};
 
 /// Seconds that are kept one by one, and seconds of a slot.
 pub const SECONDS: usize = 10;
@@ -32,10 +32,8 @@ pub struct Came {
     pub exchange: Times,
     /// As the servers gave it.
     pub wait: Times,
-    /// Exchanges that ended.
-    pub ended: u64,
-    /// Of those, with a status of 500 or more.
-    pub failed: u64,
+    /// Exchanges that ended, by hundreds of their status; the first is for those without one.
+    pub statuses: [u64; 6],
 }
 
 impl Came {
@@ -43,13 +41,17 @@ impl Came {
     pub fn merge(&mut self, other: &Came) {
         self.exchange.merge(&other.exchange);
         self.wait.merge(&other.wait);
-        self.ended += other.ended;
-        self.failed += other.failed;
+        self.statuses.iter_mut().zip(other.statuses).for_each(|(sum, count)| *sum += count);
     }
 
-    /// Failures of all.
+    /// Exchanges that ended.
+    pub fn ended(&self) -> u64 {
+        self.statuses.iter().sum()
+    }
+
+    /// Failures, which are statuses of 500 and more, of all.
     pub fn failures(&self) -> Part {
-        Part { hits: self.failed, all: self.ended }
+        Part { hits: self.statuses[5], all: self.ended() }
     }
 }
 
@@ -64,18 +66,15 @@ struct Slot {
 struct Last {
     exchange: Histogram,
     wait: Histogram,
-    ended: u64,
-    failed: u64,
+    statuses: [u64; 6],
 }
 
 impl Last {
     fn of(numbers: &ExchangeNumbers) -> Last {
-        let failed = numbers.requests.iter().filter(|(status, _)| *status >= 500 || *status == 5);
         Last {
             exchange: numbers.exchange.clone(),
             wait: numbers.wait.clone(),
-            ended: numbers.ended(),
-            failed: failed.map(|(_, count)| count).sum(),
+            statuses: by_hundreds(&numbers.requests),
         }
     }
 }
@@ -104,8 +103,7 @@ impl History {
         let came = Came {
             exchange: Times::of(&now.exchange.since(&self.last.exchange)),
             wait: Times::of(&now.wait.since(&self.last.wait)),
-            ended: now.ended.saturating_sub(self.last.ended),
-            failed: now.failed.saturating_sub(self.last.failed),
+            statuses: since(&now.statuses, &self.last.statuses),
         };
         self.last = now;
         if self.seconds.len() == SECONDS

@@ -5,6 +5,9 @@
 //! [`evidence`], the memory in [`history`]. Each arm is compared with itself or with the other arm of its own route,
 //! and only how times are distributed counts, not how many there are: neither shares nor a changed mix of routes matter.
 //!
+//! What answers without a server, and what has no route, is compared with nothing; it has its history for who asks what
+//! came lately.
+//!
 //! Bounds: [`ARMS_MAX`] arms are watched, each in at most [`history::BYTES_MAX`] bytes.
 
 pub mod evidence;
@@ -171,18 +174,17 @@ pub struct Watch {
 impl Watch {
     /// Takes what was read, which is to be done once a second, and says what has begun or ended.
     pub fn take(&mut self, readings: &[ArmReading]) -> Vec<Change> {
-        let readings: Vec<(Arm, &ArmReading)> = readings
-            .iter()
-            .map(|reading| (Arm::of(reading), reading))
-            .filter(|(arm, _)| arm.is_watched())
-            .collect();
+        let mut readings: Vec<(Arm, &ArmReading)> =
+            readings.iter().map(|reading| (Arm::of(reading), reading)).collect();
+        // If there are too many, those that have something to be compared with have the places.
+        readings.sort_by_key(|(arm, _)| !arm.is_watched());
         self.unwatched = 0;
         self.seconds = (self.seconds + 1) % SECONDS;
         let close = self.seconds == 0;
         let mut left = std::mem::take(&mut self.arms);
         for (arm, reading) in readings {
             if self.arms.len() == ARMS_MAX {
-                self.unwatched += 1;
+                self.unwatched += usize::from(arm.is_watched());
                 continue;
             }
             let watched = match left.remove(&arm) {
@@ -200,7 +202,7 @@ impl Watch {
 
     fn compare(&mut self) -> Vec<Change> {
         let mut found: Vec<(Arm, Vec<Verdict>)> = Vec::with_capacity(self.arms.len());
-        for (arm, watched) in &self.arms {
+        for (arm, watched) in self.arms.iter().filter(|(arm, _)| arm.is_watched()) {
             let usual = watched.history.usual();
             let stable = if arm.arm == "stable" { None } else { self.stable(&arm.route) };
             let verdict = |it: &Comparison| match it.against {
@@ -233,21 +235,17 @@ impl Watch {
     fn stable(&self, route: &str) -> Option<&Watched> {
         let of_route = self.arms.iter().filter(|(arm, _)| arm.arm == "stable" && *arm.route == *route);
         let ended =
-            |watched: &Watched| watched.history.newest(SECONDS).iter().map(|it| it.ended).sum::<u64>();
+            |watched: &Watched| watched.history.newest(SECONDS).iter().map(|it| it.ended()).sum::<u64>();
         of_route.map(|(_, watched)| watched).max_by_key(|watched| ended(watched))
     }
 
     /// How an arm stands; nothing if it cannot be watched.
     pub fn comparisons(&self, arm: &Arm) -> Vec<Comparison> {
-        match self.arms.get(arm) {
-            Some(watched) => watched.comparisons.clone(),
-            // Not seen yet, or one too many.
-            None if arm.is_watched() => comparisons(arm),
-            None => Vec::new(),
-        }
+        // Otherwise it was not seen yet, or is one too many.
+        self.arms.get(arm).map_or_else(|| comparisons(arm), |watched| watched.comparisons.clone())
     }
 
-    /// What came of an arm within the last ten seconds, and in how many of them; none if it is not watched.
+    /// What came of an arm within the last ten seconds, and in how many of them; none if it is one too many, or new.
     pub fn lately(&self, arm: &Arm) -> Option<(Came, usize)> {
         let history = &self.arms.get(arm)?.history;
         let mut sum = Came::default();
@@ -256,9 +254,9 @@ impl Watch {
         Some((sum, seconds.len()))
     }
 
-    /// All arms, in order.
+    /// All arms that are compared, in order.
     pub fn arms(&self) -> Vec<&Arm> {
-        let mut arms: Vec<&Arm> = self.arms.keys().collect();
+        let mut arms: Vec<&Arm> = self.arms.keys().filter(|arm| arm.is_watched()).collect();
         arms.sort();
         arms
     }
@@ -270,8 +268,11 @@ impl Watch {
 }
 
 fn comparisons(arm: &Arm) -> Vec<Comparison> {
-    let against: &[Against] =
-        if arm.arm == "stable" { &[Against::Before] } else { &[Against::Before, Against::Stable] };
+    let against: &[Against] = match arm.arm {
+        _ if !arm.is_watched() => &[],
+        "stable" => &[Against::Before],
+        _ => &[Against::Before, Against::Stable],
+    };
     against.iter().flat_map(|against| Of::ALL.map(|of| Comparison::new(of, *against))).collect()
 }
 
