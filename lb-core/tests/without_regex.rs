@@ -25,7 +25,7 @@ fn spec(path: PathMatch, test: ValueTest) -> Spec {
 #[test]
 fn an_expression_is_a_problem_that_says_so() {
     let spec = spec(PathMatch::Regex("/[0-9]+".into()), ValueTest::Regex("text/.*".into()));
-    let problems = compile(&spec).expect_err("two expressions");
+    let problems = compile(&spec).expect_err("two expressions").problems;
     let places: Vec<String> = problems.iter().map(|problem| problem.place.to_string()).collect();
     assert!(places.contains(&"route[0].path".to_owned()), "{places:?}");
     assert!(places.contains(&"route[0].header[0]".to_owned()), "{places:?}");
