@@ -55,10 +55,12 @@ fn prefix(path: &str) -> PathMatch {
     PathMatch::Prefix(path.into())
 }
 
+#[cfg(feature = "regex")]
 fn regex(path: &str) -> PathMatch {
     PathMatch::Regex(path.into())
 }
 
+#[cfg(feature = "regex")]
 #[test]
 fn hosts_then_paths() {
     let table = routes(vec![
@@ -146,6 +148,7 @@ fn value(name: &str, test: ValueTest) -> ValueMatch {
     ValueMatch { name: name.into(), test }
 }
 
+#[cfg(feature = "regex")]
 #[test]
 fn conditions_and_their_order() {
     let mut method = on("method", "", prefix("/"));
