@@ -122,7 +122,8 @@ fn find(criterion: &mut Criterion) {
             .map(|number| name(number * 7919 % count))
             .map(|(host, prefix)| (host, format!("{prefix}/cart/7")))
             .collect();
-        let cursors = Cursors::new(1);
+        let mut cursors = Cursors::new(1);
+        cursors.fit(&table);
         let mut turn = requests.iter().cycle();
         group.bench_function(BenchmarkId::new("routes", count), |bencher| {
             bencher.iter(|| {
