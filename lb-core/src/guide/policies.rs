@@ -216,10 +216,10 @@
 //! ## `maglev`
 //!
 //! The same by a table that is made when the snapshot is compiled (Eisenbud et al., 2016): a pick is one hash and one look,
-//! with three servers as with four thousand. In exchange each backend has 128 KiB of its own, compiling it takes
-//! milliseconds, and when a server is added to the spec or taken out of it, a few keys of others move as well. A server that only
-//! goes *down* moves its own keys and no others, for the table stays. With up to 655 servers of equal weight no share is off
-//! by more than about one percent of itself ([`MAGLEV_ENTRIES`]).
+//! with three servers as with four thousand. In exchange each backend has 128 KiB of its own, which compiling fills anew, and
+//! when a server is added to the spec or taken out of it, a few keys of others move as well. A server that only goes *down*
+//! moves its own keys and no others, for the table stays. With up to 655 servers of equal weight no share is off by more
+//! than about one percent of itself ([`MAGLEV_ENTRIES`]).
 //!
 //! ```
 //! # use lb_core::spec::{BackendSpec, HashKey, Policy, RouteSpec, Secrets, ServerSpec, Spec};
