@@ -2,6 +2,7 @@
 //! answer at once from ready-made bytes. `cargo bench -p benches --bench engine`.
 //!
 //! - `bare`: one server; `product`: three under least_request, a split by session, stickiness, known sessions.
+//! - `logged`: as `product`, with the access log on as JSON, to /dev/null.
 //! - 16 and 1,024 connections: what the caches make of per-connection state.
 
 use std::cell::{Cell, RefCell};
@@ -18,6 +19,9 @@ use lb_core::spec::{
 };
 use lb_core::{Cursors, RequestView, SecretKey, Share, Spec, Table, Verdict, compile, decide};
 use lb_io::driver::{ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Pipe, Received, Socket, Waker};
+use lb_io::log::record::Format;
+use lb_io::log::sample::Sampling;
+use lb_io::log::{AccessLog, LogOptions, LogTarget};
 use lb_io::metrics::{Metrics, Options};
 use lb_io::worker::{Limits, Worker};
 
@@ -215,9 +219,20 @@ fn run(worker: &Rc<Worker>, canned: &Canned, exchanges: u64) -> Duration {
 
 fn exchanges(c: &mut Criterion) {
     let mut group = c.benchmark_group("exchange");
-    for (name, product, clients) in
-        [("bare", false, 16), ("bare", false, 1_024), ("product", true, 16), ("product", true, 1_024)]
-    {
+    for (name, product, clients) in [
+        ("bare", false, 16),
+        ("bare", false, 1_024),
+        ("product", true, 16),
+        ("product", true, 1_024),
+        ("logged", true, 16),
+        ("logged", true, 1_024),
+    ] {
+        let options = LogOptions {
+            target: LogTarget::File("/dev/null".into()),
+            format: Format::Json,
+            sampling: Sampling::default(),
+        };
+        let log = (name == "logged").then(|| AccessLog::start(options, 1).expect("it can be written to"));
         let table = Arc::new(table(product));
         let requests = (0..SESSIONS).map(|session| request(&table, session)).collect();
         let canned = Rc::new(Canned {
@@ -234,7 +249,15 @@ fn exchanges(c: &mut Criterion) {
         let driver = Box::new(Shared(Rc::clone(&canned)));
         let metrics = Metrics::new(1, &names, Options::default());
         let recorder = metrics.recorder(0, &metrics.publish(&table.snapshot));
-        let worker = Worker::new(driver, table, &names, Limits::default(), recorder, None, [7; 16]);
+        let worker = Worker::new(
+            driver,
+            table,
+            &names,
+            Limits::default(),
+            recorder,
+            log.as_ref().map(AccessLog::buffer),
+            [7; 16],
+        );
         let nothing = std::fs::File::open("/dev/null").expect("it exists");
         worker.listen(Socket::Kernel(nothing.into()), 0).expect("nothing can fail");
         while canned.to_accept.get() > 0 {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_control::config::{AccessLog, Config, Driver};
+use lb_control::config::{AccessLog, Config, Driver, LogFormat, LogTarget};
 use lb_control::{ArmReading, BackendReading, Reading, ServerReading, Workers};
 use lb_core::Table;
 use lb_io::driver::probe::DriverChoice;
 use lb_io::engine::{Engine, EngineConfig, ListenerConfig, LocalAddress, StartError};
-use lb_io::log::LogTarget;
+use lb_io::log;
 use lb_io::metrics::Options;
 
 use crate::readings;
@@ -39,12 +39,7 @@ impl EngineWorkers {
                 .map(|listener| ListenerConfig { name: listener.name.clone(), bind: listener.bind.clone() })
                 .collect(),
             max_connections: config.engine.max_connections.map(|count| count as usize),
-            access_log: match &config.access_log {
-                AccessLog::Off => None,
-                AccessLog::Stdout => Some(LogTarget::Stdout),
-                AccessLog::Stderr => Some(LogTarget::Stderr),
-                AccessLog::File(path) => Some(LogTarget::File(path.clone())),
-            },
+            access_log: log_options(&config.access_log),
             metrics: Options { routes: config.metrics.routes, servers: config.metrics.servers },
             ..EngineConfig::default()
         };
@@ -75,6 +70,23 @@ impl EngineWorkers {
     pub(crate) fn reopen_log(&self) {
         self.engine.reopen_log();
     }
+}
+
+fn log_options(access_log: &AccessLog) -> Option<log::LogOptions> {
+    let target = match &access_log.target {
+        LogTarget::Off => return None,
+        LogTarget::Stdout => log::LogTarget::Stdout,
+        LogTarget::Stderr => log::LogTarget::Stderr,
+        LogTarget::File(path) => log::LogTarget::File(path.clone()),
+    };
+    let format = match access_log.format {
+        LogFormat::Text => log::record::Format::Text,
+        LogFormat::Json => log::record::Format::Json,
+        LogFormat::Combined => log::record::Format::Combined,
+    };
+    let everything = log::sample::Sampling::default();
+    let share = access_log.sample.unwrap_or(everything.share);
+    Some(log::LogOptions { target, format, sampling: log::sample::Sampling { share, slow: access_log.slow } })
 }
 
 impl Workers for EngineWorkers {

@@ -4,7 +4,7 @@ mod decision;
 mod verdict;
 
 pub use decision::Decision;
-pub use verdict::{ArmReason, PickReason, Refusal, RefusalReason, Verdict};
+pub use verdict::{ArmReason, PickReason, Refusal, RefusalReason, Stickiness, Verdict};
 
 use crate::choose::Choice;
 use crate::cursors::Cursors;

@@ -14,7 +14,7 @@ use lb_core::Table;
 use crate::clock;
 use crate::driver::probe::{self, DriverChoice};
 use crate::driver::{Socket, Waker};
-use crate::log::{AccessLog, LogTarget};
+use crate::log::{AccessLog, LogOptions};
 use crate::metrics::registry::WorkerPlaces;
 use crate::metrics::{Metrics, Options, Recorder};
 use crate::sys;
@@ -42,8 +42,8 @@ pub struct EngineConfig {
     pub max_connections: Option<usize>,
     /// Bytes of buffers in use at a time, per worker.
     pub buffer_bytes: usize,
-    /// Where access log lines go, if anywhere.
-    pub access_log: Option<LogTarget>,
+    /// What is logged of exchanges, if anything.
+    pub access_log: Option<LogOptions>,
     /// What is counted apart.
     pub metrics: Options,
 }
@@ -166,7 +166,7 @@ impl Engine {
     /// See [`StartError`]. Nothing runs then.
     pub fn start(config: &EngineConfig, table: &Arc<Table>) -> Result<Self, StartError> {
         let (local_addresses, sockets) = bind(config)?;
-        let access_log = config.access_log.clone().map(|target| AccessLog::start(target, config.workers));
+        let access_log = config.access_log.clone().map(|options| AccessLog::start(options, config.workers));
         let access_log = access_log.transpose().map_err(StartError::Log)?;
         let names: Arc<[Box<str>]> =
             config.listeners.iter().map(|listener| listener.name.as_str().into()).collect();

@@ -17,6 +17,9 @@ use lb_core::spec::{
 };
 use lb_io::driver::Socket;
 use lb_io::driver::probe::{DriverChoice, select};
+use lb_io::log::record::Format;
+use lb_io::log::sample::Sampling;
+use lb_io::log::{AccessLog, LogBuffer, LogOptions, LogTarget};
 use lb_io::metrics::{Metrics, Options};
 use lb_io::worker::{Limits, Worker};
 
@@ -60,15 +63,25 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_warm_request_allocates_nothing_on_io_uring() {
-    check(DriverChoice::IoUring);
+    check(DriverChoice::IoUring, None);
 }
 
 #[test]
 fn a_warm_request_allocates_nothing_on_epoll() {
-    check(DriverChoice::Epoll);
+    check(DriverChoice::Epoll, None);
 }
 
-fn check(choice: DriverChoice) {
+#[test]
+fn a_warm_request_is_logged_without_allocating() {
+    let target = LogTarget::File("/dev/null".into());
+    for format in [Format::Json, Format::Text, Format::Combined] {
+        let options = LogOptions { target: target.clone(), format, sampling: Sampling::default() };
+        let log = AccessLog::start(options, 1).unwrap();
+        check(DriverChoice::Epoll, Some(log.buffer()));
+    }
+}
+
+fn check(choice: DriverChoice, log: Option<LogBuffer>) {
     let servers: Vec<SocketAddr> = (0..4).map(|_| serve()).collect();
     let compiled = lb_core::compile(&product(&servers)).expect("the spec is valid");
     let table = Arc::new(Table::new(compiled.snapshot, None));
@@ -76,7 +89,7 @@ fn check(choice: DriverChoice) {
     let names: Arc<[Box<str>]> = Arc::from(["web".into()]);
     let metrics = Metrics::new(1, &names, Options::default());
     let recorder = metrics.recorder(0, &metrics.publish(&table.snapshot));
-    let worker = Worker::new(driver, table, &names, Limits::default(), recorder, None, [7; 16]);
+    let worker = Worker::new(driver, table, &names, Limits::default(), recorder, log, [7; 16]);
     let listener = lb_io::sys::socket::listening("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let address = socket2::SockRef::from(&listener).local_addr().unwrap().as_socket().unwrap();
     worker.listen(Socket::Kernel(listener), 0).unwrap();

@@ -40,7 +40,7 @@ use crate::report::{Diagnostic, Report};
 pub(crate) use self::gather::plain;
 pub use self::metrics::{MetricsSettings, SinkAddress, StatsdSettings, StatusDetail};
 pub use self::resolve::Addresses;
-pub use self::settings::{AccessLog, Driver, EngineSettings, Listener};
+pub use self::settings::{AccessLog, Driver, EngineSettings, Listener, LogFormat, LogTarget};
 
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]

@@ -45,7 +45,7 @@ pub(super) const SESSION: Shape = Shape {
 };
 
 pub(super) const LOG: Shape =
-    Shape { what: "[log]", keys: &["access"], later: &["format", "level", "sample", "errors"] };
+    Shape { what: "[log]", keys: &["access", "format", "sample", "slow"], later: &["level", "errors"] };
 
 pub(super) const METRICS: Shape = Shape {
     what: "[metrics]",

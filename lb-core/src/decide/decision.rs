@@ -3,7 +3,7 @@
 use super::{Client, Round, Silent};
 use crate::cookie;
 use crate::cursors::Cursors;
-use crate::decide::{ArmReason, PickReason};
+use crate::decide::{ArmReason, PickReason, Stickiness};
 use crate::live::Table;
 use crate::permit::Permit;
 use crate::pick::sticky::StickySeen;
@@ -78,6 +78,26 @@ impl Decision {
         self.client.sticky[usize::from(self.arm.0)]
     }
 
+    /// What the arm's sticky cookie said, and whether the response sets it; `None` where the arm has none, or if
+    /// `table` is not the one that the decision was made with.
+    pub fn stickiness(&self, table: &Table) -> Option<(Stickiness, bool)> {
+        let (backend, _) = self.of(table)?;
+        backend.pool.sticky.as_ref()?;
+        let came = match self.sticky_seen() {
+            StickySeen::Nothing => Stickiness::New,
+            StickySeen::Unknown => Stickiness::Unknown,
+            StickySeen::Known { server, .. } if server == self.server() => Stickiness::Kept,
+            StickySeen::Known { .. } => Stickiness::Moved,
+        };
+        Some((came, !self.fallback() && self.writes_sticky()))
+    }
+
+    /// Whether the server's cookie is to be written, unless another arm serves.
+    fn writes_sticky(&self) -> bool {
+        let current = StickySeen::Known { server: self.server(), is_current: true };
+        !self.backup() && self.sticky_seen() != current
+    }
+
     /// What the session is hashed by; `None` where nothing depends on it.
     pub fn session(&self) -> Option<u128> {
         self.client.session.map(|session| session.id())
@@ -140,10 +160,8 @@ impl Decision {
         {
             cookie::write_set(&canary.mark_cookie, value.as_ref(), secure, out);
         }
-        let current = StickySeen::Known { server: self.server(), is_current: true };
         if let Some(sticky) = &backend.pool.sticky
-            && !self.backup()
-            && self.sticky_seen() != current
+            && self.writes_sticky()
             && let Some(value) = sticky.value(self.server())
         {
             cookie::write_set(&sticky.cookie, value, secure, out);

@@ -142,6 +142,31 @@ impl fmt::Display for ArmReason {
     }
 }
 
+/// What a session's sticky cookie said, as far as it concerns the server that was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stickiness {
+    /// There was none.
+    New,
+    /// It names a server that is gone, or is no cookie of ours.
+    Unknown,
+    /// It names the server.
+    Kept,
+    /// It names another one, which cannot serve or has been tried.
+    Moved,
+}
+
+impl Stickiness {
+    /// The word for it in logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stickiness::New => "new",
+            Stickiness::Unknown => "unknown",
+            Stickiness::Kept => "kept",
+            Stickiness::Moved => "moved",
+        }
+    }
+}
+
 /// Why this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

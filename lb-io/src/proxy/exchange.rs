@@ -362,9 +362,7 @@ impl<'a> Exchange<'a> {
             self.worker.metrics.arm(chosen).fallbacks.add(1);
         }
         if self.worker.log.borrow().is_some() {
-            let server = table.snapshot.server(decision.server());
-            let backend = &table.snapshot.backend(server.backend).name;
-            self.memory.line.went_to(&route.name, arm.name, backend, server.name());
+            self.memory.line.went_to(table, decision);
         }
         (current.pools[decision.server().0 as usize], arm.retries)
     }
@@ -410,6 +408,7 @@ impl<'a> Exchange<'a> {
             self.upload.bytes += carried.up;
             self.received += carried.down;
             self.bytes_sent = self.interim_bytes + self.memory.response.len() as u64 + carried.down;
+            self.memory.line.tunnelled(carried.end);
         }
         worker.close_upstream(up);
     }

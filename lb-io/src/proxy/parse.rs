@@ -36,7 +36,7 @@ pub struct Memory {
     /// `set-cookie` lines of ours for the response.
     pub cookies: Vec<u8>,
     /// What the access log will say of the request.
-    pub line: Line,
+    pub line: Box<Line>,
     /// Where the request goes, if its course is [`Course::Forward`].
     pub decision: Option<Decision>,
 }
@@ -51,7 +51,7 @@ impl Default for Memory {
     /// With room for what is usual.
     fn default() -> Self {
         let room = || Vec::with_capacity(USUAL_BYTES);
-        Self { request: room(), response: room(), cookies: room(), line: Line::default(), decision: None }
+        Self { request: room(), response: room(), cookies: room(), line: Box::default(), decision: None }
     }
 }
 
@@ -147,6 +147,9 @@ pub async fn read_head(worker: &Worker, task: TaskIndex, down: ConnKey, memory: 
                 return Head::Complete(plan);
             }
             scanned = if begun { buffer.len() } else { 0 };
+            if scanned > 0 {
+                memory.line.head_begun(worker.now());
+            }
             worker.put_unread(down, buffer);
         }
         match worker.fill(down) {
@@ -225,6 +228,7 @@ fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Pl
     };
     memory.line.begin(worker, &head, source.address, source.trusted);
     let verdict = lb_core::decide(&current.table, &current.cursors.borrow(), &view, worker.now(), random);
+    memory.line.decided(worker, &current.table.snapshot, &verdict);
     let arm = current.layout.place(&verdict);
     let keep_alive = head.keep_alive && !worker.is_draining();
     let (course, route) = match verdict {

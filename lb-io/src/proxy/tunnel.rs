@@ -5,16 +5,19 @@ use std::time::Duration;
 use super::relay::{Flow, Pumped, come_back, pump};
 use crate::driver::ConnKey;
 use crate::http1::Framing;
+use crate::log::ending::Cause;
 use crate::worker::Worker;
 use crate::worker::tasks::{TaskIndex, wait};
 
 /// Bytes that went through a tunnel.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Carried {
     /// From the client to the server.
     pub up: u64,
     /// From the server to the client.
     pub down: u64,
+    /// How it ended.
+    pub end: Cause,
 }
 
 /// Relays between the two until both have ended, one has broken, or neither has sent anything for
@@ -30,13 +33,18 @@ pub async fn tunnel(
     let (mut to_server, mut to_client) = (raw(), raw());
     worker.counters().tunnels.add(1);
     worker.set_deadline(down, worker.now() + idle_timeout);
-    loop {
+    let end = loop {
         let before = to_server.bytes + to_client.bytes;
-        let broken = !move_on(worker, task, down, up, &mut to_server)
-            || !move_on(worker, task, up, down, &mut to_client);
-        let over = to_server.done && to_client.done;
-        if broken || over || worker.is_expired(down) || worker.is_stopping() {
-            break;
+        let broken = move_on(worker, task, down, up, &mut to_server)
+            .err()
+            .or_else(|| move_on(worker, task, up, down, &mut to_client).err());
+        match broken {
+            Some(conn) if conn == down => break Cause::ClientLeft,
+            Some(_) => break Cause::ServerFailed,
+            None if to_server.done && to_client.done => break Cause::Complete,
+            None if worker.is_expired(down) => break Cause::TunnelIdle,
+            None if worker.is_stopping() => break Cause::Stopped,
+            None => {}
         }
         if to_server.bytes + to_client.bytes != before {
             worker.set_deadline(down, worker.now() + idle_timeout);
@@ -45,23 +53,33 @@ pub async fn tunnel(
         worker.settle(down);
         worker.settle(up);
         wait().await;
-    }
+    };
     worker.counters().tunnels.subtract(1);
-    Carried { up: to_server.bytes, down: to_client.bytes }
+    Carried { up: to_server.bytes, down: to_client.bytes, end }
 }
 
-/// Moves one direction on. False if a connection broke.
-fn move_on(worker: &Worker, task: TaskIndex, from: ConnKey, to: ConnKey, flow: &mut Flow) -> bool {
+/// Moves one direction on.
+///
+/// # Errors
+/// The connection that broke.
+fn move_on(
+    worker: &Worker,
+    task: TaskIndex,
+    from: ConnKey,
+    to: ConnKey,
+    flow: &mut Flow,
+) -> Result<(), ConnKey> {
     if flow.done {
-        return true;
+        return Ok(());
     }
     match pump(worker, from, to, flow, &[]) {
         Pumped::Done => worker.driver.shutdown(to),
         waiting @ (Pumped::SourceBlocked | Pumped::SinkBlocked | Pumped::Yielded | Pumped::NoMemory) => {
             come_back(worker, task, &waiting);
         }
-        Pumped::SourceEnded | Pumped::SourceBroken(_) | Pumped::SinkBroken(_) => return false,
+        Pumped::SourceEnded | Pumped::SourceBroken(_) => return Err(from),
+        Pumped::SinkBroken(_) => return Err(to),
         Pumped::Malformed(_) | Pumped::TooLarge => unreachable!("a tunnel has neither framing nor limit"),
     }
-    true
+    Ok(())
 }

@@ -90,6 +90,8 @@ pub struct Setup {
     driver: Driver,
     workers: u32,
     engine: String,
+    log: String,
+    log_to: String,
     config: String,
     files: BTreeMap<String, String>,
     open_files: Option<u32>,
@@ -103,6 +105,8 @@ impl Setup {
             driver,
             workers: 2,
             engine: String::new(),
+            log: String::new(),
+            log_to: "@DIR@/access.log".to_owned(),
             config: config.into(),
             files: BTreeMap::new(),
             open_files: None,
@@ -117,6 +121,18 @@ impl Setup {
     /// Further lines of `[engine]`.
     pub fn engine(mut self, lines: &str) -> Setup {
         self.engine = lines.to_owned();
+        self
+    }
+
+    /// Further lines of `[log]`.
+    pub fn log(mut self, lines: &str) -> Setup {
+        self.log = lines.to_owned();
+        self
+    }
+
+    /// Another place for the access log than its usual file.
+    pub fn log_to(mut self, target: &str) -> Setup {
+        self.log_to = target.to_owned();
         self
     }
 
@@ -138,10 +154,12 @@ impl Setup {
             "[engine]\nworkers = {}\ndriver = \"{}\"\n{}\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n\
              [state]\ndir = \"{directory}/state\"\n\
-             [log]\naccess = \"{directory}/access.log\"\n\n{}",
+             [log]\naccess = \"{}\"\n{}\n\n{}",
             self.workers,
             self.driver.name(),
             self.engine,
+            self.log_to.replace("@DIR@", &directory.to_string()),
+            self.log,
             config.replace("@DIR@", &directory.to_string()),
         )
     }

@@ -1,17 +1,27 @@
 //! The access log's way out: each worker fills buffers, one thread writes them.
 //!
 //! A worker never waits for the writer: when all its buffers are on their way, lines are dropped and
-//! counted. Buffers go round, so logging allocates nothing once warm.
+//! counted. Buffers go round, so logging allocates nothing once warm. What cannot be written (a full disk) is lost
+//! and counted as well, and writing goes on as soon as it can.
+
+pub mod ending;
+pub mod record;
+pub mod sample;
+pub mod write;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
+
+use self::record::{Format, Record};
+use self::sample::Sampling;
+use self::write::Calendar;
 
 /// Bytes of lines after which a worker hands its buffer on.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -21,6 +31,17 @@ const BUFFERS_PER_WORKER: usize = 16;
 
 /// How long the last lines may take to be written when the engine ends.
 const LAST_WRITE: Duration = Duration::from_secs(1);
+
+/// What is logged, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Where lines go.
+    pub target: LogTarget,
+    /// How they are written.
+    pub format: Format,
+    /// How many of them.
+    pub sampling: Sampling,
+}
 
 /// Where lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +74,8 @@ struct Shared {
     empty: ArrayQueue<Vec<u8>>,
     reopen: AtomicBool,
     stop: AtomicBool,
+    /// Lines that could not be written, until somebody counts them.
+    lost: AtomicU64,
 }
 
 /// The writer's side.
@@ -60,6 +83,8 @@ struct Shared {
 pub struct AccessLog {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    format: Format,
+    sampling: Sampling,
 }
 
 /// A worker's side.
@@ -68,6 +93,9 @@ pub struct LogBuffer {
     shared: Arc<Shared>,
     writer: Thread,
     lines: Vec<u8>,
+    format: Format,
+    sampling: Sampling,
+    calendar: Calendar,
 }
 
 impl AccessLog {
@@ -75,12 +103,14 @@ impl AccessLog {
     ///
     /// # Errors
     /// The target's, or the thread's.
-    pub fn start(target: LogTarget, workers: usize) -> io::Result<Self> {
+    pub fn start(options: LogOptions, workers: usize) -> io::Result<Self> {
+        let LogOptions { target, format, sampling } = options;
         let shared = Arc::new(Shared {
             full: ArrayQueue::new(workers * BUFFERS_PER_WORKER),
             empty: ArrayQueue::new(workers * BUFFERS_PER_WORKER),
             reopen: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
         });
         for _ in 0..workers * (BUFFERS_PER_WORKER - 1) {
             let _ = shared.empty.push(Vec::with_capacity(BUFFER_BYTES * 2));
@@ -90,13 +120,20 @@ impl AccessLog {
         let thread = std::thread::Builder::new()
             .name("lb-access-log".into())
             .spawn(move || write_lines(&writers, &target, output))?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread), format, sampling })
     }
 
     /// A buffer for a worker to fill.
     pub fn buffer(&self) -> LogBuffer {
         let writer = self.thread.as_ref().expect("runs until dropped").thread().clone();
-        LogBuffer { shared: Arc::clone(&self.shared), writer, lines: Vec::with_capacity(BUFFER_BYTES * 2) }
+        LogBuffer {
+            shared: Arc::clone(&self.shared),
+            writer,
+            lines: Vec::with_capacity(BUFFER_BYTES * 2),
+            format: self.format,
+            sampling: self.sampling,
+            calendar: Calendar::default(),
+        }
     }
 
     /// Has the file opened anew before the next write, as after a rotation.
@@ -123,13 +160,33 @@ impl Drop for AccessLog {
 }
 
 impl LogBuffer {
-    /// Adds a line by `write`. False if it was dropped because the writer does not keep up.
-    pub fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
-        if self.lines.len() >= BUFFER_BYTES && !self.hand_on() {
-            return false;
+    /// Adds an exchange's line. False if it was dropped because the writer does not keep up.
+    pub fn record(&mut self, record: &Record<'_>) -> bool {
+        let has_room = self.has_room();
+        if has_room {
+            record.write(&mut self.lines, self.format, &mut self.calendar);
         }
-        write(&mut self.lines);
-        true
+        has_room
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.lines.len() < BUFFER_BYTES || self.hand_on()
+    }
+
+    /// How lines are written.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// How many of them.
+    pub fn sampling(&self) -> Sampling {
+        self.sampling
+    }
+
+    /// How many lines could not be written since anybody last asked.
+    pub fn take_lost(&self) -> u64 {
+        let lost = &self.shared.lost;
+        if lost.load(Ordering::Relaxed) == 0 { 0 } else { lost.swap(0, Ordering::Relaxed) }
     }
 
     /// Hands what there is to the writer, if it keeps up.
@@ -158,21 +215,20 @@ impl Drop for LogBuffer {
     }
 }
 
-fn write_lines(shared: &Shared, target: &LogTarget, mut output: Box<dyn Write + Send>) {
+fn write_lines(shared: &Shared, target: &LogTarget, output: Box<dyn Write + Send>) {
+    let mut sink = Sink { output, is_torn: false };
     loop {
         let stop = shared.stop.load(Ordering::Acquire);
         if shared.reopen.swap(false, Ordering::AcqRel)
             && let Ok(opened) = target.open()
         {
-            output = opened;
+            sink = Sink { output: opened, is_torn: false };
         }
         while let Some(mut lines) = shared.full.pop() {
-            // A full disk loses lines, never requests.
-            let _ = output.write_all(&lines);
+            shared.lost.fetch_add(sink.write(&lines), Ordering::Relaxed);
             lines.clear();
             let _ = shared.empty.push(lines);
         }
-        let _ = output.flush();
         if stop {
             return;
         }
@@ -180,9 +236,95 @@ fn write_lines(shared: &Shared, target: &LogTarget, mut output: Box<dyn Write + 
     }
 }
 
+/// What lines are written to, which may fail at any byte.
+struct Sink {
+    output: Box<dyn Write + Send>,
+    /// The last line was cut off.
+    is_torn: bool,
+}
+
+impl Sink {
+    /// Writes lines, as many as there is room for. Returns how many are lost.
+    fn write(&mut self, lines: &[u8]) -> u64 {
+        if self.is_torn && self.output.write_all(b"\n").is_ok() {
+            self.is_torn = false;
+        }
+        let mut written = 0;
+        let failed = loop {
+            if self.is_torn || written == lines.len() {
+                break self.is_torn;
+            }
+            match self.output.write(&lines[written..]) {
+                Ok(0) => break true,
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break true,
+            }
+        };
+        // What standard output keeps back fails here, if it fails.
+        if failed || self.output.flush().is_err() {
+            self.is_torn |= written > 0 && lines[written - 1] != b'\n';
+            let rest = &lines[written..];
+            return rest.iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
+        0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl LogBuffer {
+        fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+            let has_room = self.has_room();
+            if has_room {
+                write(&mut self.lines);
+            }
+            has_room
+        }
+    }
+
+    fn start(target: LogTarget) -> AccessLog {
+        AccessLog::start(LogOptions { target, format: Format::Text, sampling: Sampling::default() }, 1)
+            .unwrap()
+    }
+
+    /// Takes so many bytes and fails from then on, until it is told of more.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<std::sync::Mutex<(usize, Vec<u8>)>>);
+
+    impl Disk {
+        fn room(&self, bytes: usize) {
+            self.0.lock().unwrap().0 = bytes;
+        }
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (room, written) = &mut *self.0.lock().unwrap();
+            let count = bytes.len().min(*room);
+            *room -= count;
+            written.extend_from_slice(&bytes[..count]);
+            if count == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(count) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_loses_whole_lines_and_counts_them() {
+        let disk = Disk::default();
+        let mut sink = Sink { output: Box::new(disk.clone()), is_torn: false };
+        disk.room(6);
+        assert_eq!(sink.write(b"one\ntwo\nthree\n"), 2, "two is cut off, three not begun");
+        assert_eq!(sink.write(b"four\n"), 1);
+        disk.room(100);
+        assert_eq!(sink.write(b"five\nsix\n"), 0);
+        assert_eq!(disk.0.lock().unwrap().1, b"one\ntw\nfive\nsix\n");
+    }
 
     /// Ends by itself, though the pipe is full and nobody reads it.
     #[test]
@@ -190,7 +332,7 @@ mod tests {
         let pipe = std::env::temp_dir().join(format!("lb-log-{}", std::process::id()));
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
-        let log = AccessLog::start(LogTarget::File(pipe.clone()), 1).unwrap();
+        let log = start(LogTarget::File(pipe.clone()));
         let mut buffer = log.buffer();
         let kept = (0..100_000).filter(|_| buffer.line(|out| out.extend_from_slice(&[b'x'; 99]))).count();
         assert!(kept < 100_000, "lines are dropped when the writer does not keep up");
@@ -203,7 +345,7 @@ mod tests {
     #[test]
     fn all_lines_are_written_before_the_end() {
         let file = std::env::temp_dir().join(format!("lb-lines-{}", std::process::id()));
-        let log = AccessLog::start(LogTarget::File(file.clone()), 1).unwrap();
+        let log = start(LogTarget::File(file.clone()));
         let mut buffer = log.buffer();
         for line in 0..1000 {
             assert!(buffer.line(|out| out.extend_from_slice(format!("line {line}\n").as_bytes())));

@@ -1,0 +1,248 @@
+//! How an exchange ended: a plain word, the step in which it did, and HAProxy's four letters.
+//!
+//! The letters are those of HAProxy's documentation ("Session state at disconnection"), so that dashboards and
+//! habits go on working. What we cannot tell apart: its `L` (the server is done, the client still takes) is `D` here.
+
+use lb_core::decide::Stickiness;
+
+use crate::metrics::Phases;
+use crate::metrics::meter::End;
+use crate::reason::{
+    CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, OVERLOADED, RESPONSE_CUT, Reason, SERVER_CLOSED, STOPPED,
+};
+
+/// Who or what ended it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Nobody: it went to its end.
+    Complete,
+    /// We: the route answers itself.
+    Answered,
+    /// We, for what the request is.
+    Refused,
+    /// We, for what the server's response is.
+    BadResponse,
+    /// The client left.
+    ClientLeft,
+    /// The client neither sent nor took anything for too long.
+    ClientTimeout,
+    /// The server refused, closed or reset, or there is none that can serve.
+    ServerFailed,
+    /// The server was too slow.
+    ServerTimeout,
+    /// A tunnel in which nothing moved for too long.
+    TunnelIdle,
+    /// A bound of ours.
+    Overloaded,
+    /// The process was told to stop.
+    Stopped,
+}
+
+impl Cause {
+    fn of(reason: Reason) -> Cause {
+        // The words of the core's refusals that are about servers, and not about the request.
+        const WITHOUT_SERVER: [&str; 2] = ["no_server", "arm_down"];
+        match reason {
+            CLIENT_LEFT => Cause::ClientLeft,
+            CLIENT_STALLED => Cause::ClientTimeout,
+            OVERLOADED => Cause::Overloaded,
+            STOPPED => Cause::Stopped,
+            CONNECT_FAILED | SERVER_CLOSED | RESPONSE_CUT => Cause::ServerFailed,
+            Reason { word, .. } if WITHOUT_SERVER.contains(&word) => Cause::ServerFailed,
+            Reason { status: 408, .. } => Cause::ClientTimeout,
+            crate::reason::CONNECT_TIMEOUT | Reason { status: 504, .. } => Cause::ServerTimeout,
+            Reason { status: 502, .. } => Cause::BadResponse,
+            _ => Cause::Refused,
+        }
+    }
+
+    /// The plain word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Cause::Complete => "complete",
+            Cause::Answered => "answered",
+            Cause::Refused => "refused",
+            Cause::BadResponse => "bad_response",
+            Cause::ClientLeft => "client_left",
+            Cause::ClientTimeout => "client_timeout",
+            Cause::ServerFailed => "server_failed",
+            Cause::ServerTimeout => "server_timeout",
+            Cause::TunnelIdle => "tunnel_idle",
+            Cause::Overloaded => "overloaded",
+            Cause::Stopped => "stopped",
+        }
+    }
+
+    fn letter(self) -> u8 {
+        match self {
+            Cause::Complete => b'-',
+            Cause::Answered => b'L',
+            Cause::Refused | Cause::BadResponse => b'P',
+            Cause::ClientLeft => b'C',
+            Cause::ClientTimeout | Cause::TunnelIdle => b'c',
+            Cause::ServerFailed => b'S',
+            Cause::ServerTimeout => b's',
+            Cause::Overloaded => b'R',
+            Cause::Stopped => b'K',
+        }
+    }
+}
+
+/// The step in which an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The request was read or decided on.
+    Request,
+    /// A connection to a server was wanted.
+    Connect,
+    /// The response head was waited for.
+    Wait,
+    /// The response was on its way.
+    Transfer,
+}
+
+impl Step {
+    /// The plain word; the last three as the timers are called.
+    pub fn word(self) -> &'static str {
+        match self {
+            Step::Request => "request",
+            Step::Connect => "connect",
+            Step::Wait => "wait",
+            Step::Transfer => "transfer",
+        }
+    }
+
+    fn letter(self) -> u8 {
+        match self {
+            Step::Request => b'R',
+            Step::Connect => b'C',
+            Step::Wait => b'H',
+            Step::Transfer => b'D',
+        }
+    }
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// Who or what ended it.
+    pub cause: Cause,
+    /// Where it had come to; none if to its end.
+    pub step: Option<Step>,
+    /// HAProxy's first two letters.
+    letters: [u8; 2],
+}
+
+impl Ending {
+    /// The ending of an exchange with these times. `tunnel` is how its tunnel ended, if there was one.
+    pub fn of(end: &End, phases: &Phases, attempts: u32, tunnel: Option<Cause>) -> Ending {
+        let cause = match (end.reason, tunnel) {
+            (Some(reason), _) => Cause::of(reason),
+            (None, Some(cause)) => cause,
+            (None, None) if attempts == 0 => Cause::Answered,
+            (None, None) => Cause::Complete,
+        };
+        let step = match cause {
+            Cause::Complete => return Ending { cause, step: None, letters: *b"--" },
+            Cause::Answered => return Ending { cause, step: None, letters: *b"LR" },
+            _ if phases.transfer_us.is_some() => Step::Transfer,
+            _ if phases.connect_us.is_some() => Step::Wait,
+            _ if phases.before_us.is_some() => Step::Connect,
+            Cause::ServerFailed => Step::Connect,
+            _ => Step::Request,
+        };
+        Ending { cause, step: Some(step), letters: [cause.letter(), step.letter()] }
+    }
+
+    /// HAProxy's four letters: who, where, the sticky cookie as it came, and as it was sent.
+    pub fn letters(&self, sticky: Option<(Stickiness, bool)>) -> [u8; 4] {
+        let [who, at] = self.letters;
+        let [came, sent] = match sticky {
+            None => *b"--",
+            Some((came, sent)) => {
+                let letter = match came {
+                    Stickiness::New => b'N',
+                    Stickiness::Unknown => b'I',
+                    Stickiness::Kept => b'V',
+                    Stickiness::Moved => b'D',
+                };
+                [
+                    letter,
+                    if !sent {
+                        b'N'
+                    } else if came == Stickiness::New {
+                        b'I'
+                    } else {
+                        b'U'
+                    },
+                ]
+            }
+        };
+        [who, at, came, sent]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reason::{CONNECT_TIMEOUT, HEAD_TIMEOUT, RESPONSE_TIMEOUT, TOO_MANY_INTERIM};
+
+    fn ended(reason: Option<Reason>, come_to: u32) -> (String, &'static str) {
+        let end = End { status: 200, reason, bytes_received: 0, bytes_sent: 0 };
+        let phases = Phases {
+            before_us: (come_to > 0).then_some(0),
+            connect_us: (come_to > 1).then_some(0),
+            wait_us: (come_to > 2).then_some(0),
+            transfer_us: (come_to > 2).then_some(0),
+            total_us: 0,
+        };
+        let ending = Ending::of(&end, &phases, come_to.min(1), None);
+        (String::from_utf8(ending.letters(None).to_vec()).unwrap(), ending.cause.word())
+    }
+
+    #[test]
+    fn the_letters_are_haproxys() {
+        let refused = |status, word| Some(Reason { status, word });
+        for (reason, come_to, letters, word) in [
+            (None, 3, "----", "complete"),
+            (None, 0, "LR--", "answered"),
+            (Some(CLIENT_LEFT), 0, "CR--", "client_left"),
+            (Some(CLIENT_LEFT), 1, "CC--", "client_left"),
+            (Some(CLIENT_LEFT), 2, "CH--", "client_left"),
+            (Some(CLIENT_LEFT), 3, "CD--", "client_left"),
+            (Some(HEAD_TIMEOUT), 0, "cR--", "client_timeout"),
+            (Some(crate::reason::BODY_TIMEOUT), 2, "cH--", "client_timeout"),
+            (Some(CLIENT_STALLED), 3, "cD--", "client_timeout"),
+            (Some(CONNECT_FAILED), 1, "SC--", "server_failed"),
+            (Some(CONNECT_TIMEOUT), 1, "sC--", "server_timeout"),
+            (Some(SERVER_CLOSED), 2, "SH--", "server_failed"),
+            (Some(RESPONSE_TIMEOUT), 2, "sH--", "server_timeout"),
+            (Some(RESPONSE_TIMEOUT), 3, "sD--", "server_timeout"),
+            (Some(RESPONSE_CUT), 3, "SD--", "server_failed"),
+            (Some(TOO_MANY_INTERIM), 2, "PH--", "bad_response"),
+            (Some(OVERLOADED), 0, "RR--", "overloaded"),
+            (Some(STOPPED), 3, "KD--", "stopped"),
+            (refused(400, "bad_path"), 0, "PR--", "refused"),
+            (refused(404, "no_route"), 0, "PR--", "refused"),
+            (refused(503, "no_server"), 0, "SC--", "server_failed"),
+            (refused(413, "body_too_large"), 2, "PH--", "refused"),
+        ] {
+            assert_eq!(ended(reason, come_to), (letters.to_owned(), word), "{reason:?} {come_to}");
+        }
+    }
+
+    #[test]
+    fn the_sticky_cookies_letters_are_haproxys() {
+        let end = End { status: 200, reason: None, bytes_received: 0, bytes_sent: 0 };
+        let ending = Ending::of(&end, &Phases::default(), 1, None);
+        for (sticky, letters) in [
+            (Some((Stickiness::New, true)), b"--NI"),
+            (Some((Stickiness::Unknown, true)), b"--IU"),
+            (Some((Stickiness::Kept, false)), b"--VN"),
+            (Some((Stickiness::Moved, true)), b"--DU"),
+            (Some((Stickiness::New, false)), b"--NN"),
+        ] {
+            assert_eq!(&ending.letters(sticky), letters);
+        }
+    }
+}
