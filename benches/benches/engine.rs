@@ -255,7 +255,7 @@ fn exchanges(c: &mut Criterion) {
             &names,
             Limits::default(),
             recorder,
-            log.as_ref().map(AccessLog::buffer),
+            log.as_ref().map(|log| log.buffer(0)),
             [7; 16],
         );
         let nothing = std::fs::File::open("/dev/null").expect("it exists");

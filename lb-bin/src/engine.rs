@@ -95,7 +95,7 @@ impl Workers for EngineWorkers {
     }
 
     fn read(&self) -> Reading {
-        readings::process(self.engine.driver_name(), self.engine.metrics())
+        readings::process(&self.engine)
     }
 
     fn arms(&self) -> Vec<ArmReading> {

@@ -7,6 +7,7 @@ use lb_control::{
     ArmReading, AttemptNumbers, BackendReading, ExchangeNumbers, ListenerReading, Reading, ServerReading,
     WorkerReading,
 };
+use lb_io::engine::Engine;
 use lb_io::metrics::Metrics;
 use lb_io::metrics::read::{ArmTotals, ServerTotals};
 use lb_io::metrics::registry::{WorkerSeries, sum};
@@ -19,16 +20,18 @@ const _: () = assert!(reasons::REASONS_MAX as u64 <= budget::REASONS_MAX);
 const _: () = assert!((reasons::ALL_REASONS_MAX as u64) < budget::ALL_REASONS_MAX);
 
 /// The workers and the listeners.
-pub(crate) fn process(driver: &str, metrics: &Metrics) -> Reading {
+pub(crate) fn process(engine: &Engine) -> Reading {
+    let metrics = engine.metrics();
     let names = metrics.listener_names().iter().enumerate();
+    let workers = metrics.workers().enumerate();
     Reading {
-        driver: driver.to_owned(),
-        workers: metrics.workers().map(worker).collect(),
+        driver: engine.driver_name().to_owned(),
+        workers: workers.map(|(number, series)| worker(series, engine.lost_log_lines(number))).collect(),
         listeners: names.map(|(place, name)| listener(metrics, place, name)).collect(),
     }
 }
 
-fn worker(worker: &WorkerSeries) -> WorkerReading {
+fn worker(worker: &WorkerSeries, lost_log_lines: u64) -> WorkerReading {
     let counters = &worker.counters;
     WorkerReading {
         accepted: worker.of_listeners(|it| &it.accepted),
@@ -49,7 +52,7 @@ fn worker(worker: &WorkerSeries) -> WorkerReading {
         upstream_active: counters.upstream_active.get(),
         upstream_idle: counters.upstream_idle.get(),
         tunnels_active: counters.tunnels.get(),
-        log_lines_dropped: counters.log_lines_dropped.get(),
+        log_lines_dropped: counters.log_lines_dropped.get() + lost_log_lines,
         buffer_bytes: counters.buffer_bytes.get(),
     }
 }

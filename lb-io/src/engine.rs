@@ -166,7 +166,8 @@ impl Engine {
     /// See [`StartError`]. Nothing runs then.
     pub fn start(config: &EngineConfig, table: &Arc<Table>) -> Result<Self, StartError> {
         let (local_addresses, sockets) = bind(config)?;
-        let access_log = config.access_log.clone().map(|options| AccessLog::start(options, config.workers));
+        let access_log =
+            config.access_log.clone().map(|options| AccessLog::start(options, config.workers.max(1)));
         let access_log = access_log.transpose().map_err(StartError::Log)?;
         let names: Arc<[Box<str>]> =
             config.listeners.iter().map(|listener| listener.name.as_str().into()).collect();
@@ -194,7 +195,7 @@ impl Engine {
                 table: Arc::clone(table),
                 limits,
                 metrics: engine.metrics.recorder(number, &published),
-                log: engine.access_log.as_ref().map(AccessLog::buffer),
+                log: engine.access_log.as_ref().map(|log| log.buffer(number)),
                 seed: std::array::from_fn(|at| seed[at / 8].to_ne_bytes()[at % 8]),
                 mailbox: Arc::clone(&mailbox),
             };
@@ -267,6 +268,14 @@ impl Engine {
     /// Why that is not the driver of first choice, if it isn't.
     pub fn fallback(&self) -> Option<&str> {
         self.fallback.as_deref()
+    }
+
+    /// Access log lines of a worker that could not be written, as on a full disk.
+    ///
+    /// # Panics
+    /// If there are fewer workers.
+    pub fn lost_log_lines(&self, worker: usize) -> u64 {
+        self.access_log.as_ref().map_or(0, |log| log.lost(worker))
     }
 
     /// Opens the access log's file anew, as after a rotation.

@@ -77,7 +77,7 @@ fn a_warm_request_is_logged_without_allocating() {
     for format in [Format::Json, Format::Text, Format::Combined] {
         let options = LogOptions { target: target.clone(), format, sampling: Sampling::default() };
         let log = AccessLog::start(options, 1).unwrap();
-        check(DriverChoice::Epoll, Some(log.buffer()));
+        check(DriverChoice::Epoll, Some(log.buffer(0)));
     }
 }
 

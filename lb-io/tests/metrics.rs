@@ -182,7 +182,7 @@ fn what_has_no_arm_is_counted_for_none() {
     let end = End { status: 499, reason: Some(reason::CLIENT_LEFT), bytes_received: 0, bytes_sent: 0 };
     count_unread(&recorder, 0, &end);
     let meter = Meter::begin(&recorder, 0, NO_ARM, Duration::ZERO);
-    let no_route = reason::Reason { status: 404, word: "no_route" };
+    let no_route = reason::Reason::of_request(404, "no_route");
     meter.end(&recorder, &End { status: 404, reason: Some(no_route), ..end }, Duration::from_micros(5));
     let hello = recorder.layout().arm(RouteIndex(1), ArmIndex::STABLE);
     let meter = Meter::begin(&recorder, 0, hello, Duration::ZERO);

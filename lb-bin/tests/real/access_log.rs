@@ -414,6 +414,7 @@ fn every_ending_leaves_its_record(driver: Driver) {
             wrong.push(format!("{what}: {told}\n    instead of {expected}\n    {line}"));
         }
         check_sums(&line);
+        assert_eq!(line["client"], "127.0.0.1", "{what}");
         if *what == "a fallback" {
             assert_eq!(
                 (&line["fallback"], &line["arm"], &line["choose"]),
@@ -482,6 +483,7 @@ fn a_json_line_tells_all(driver: Driver) {
         ("fallback", false.into()),
         ("backend", "app".into()),
         ("server", "a".into()),
+        ("server_zone", Value::Null),
         ("sticky", Value::Null),
         ("status", 200.into()),
         ("bytes_received", (request.len() + 2).into()),

@@ -11,6 +11,7 @@ pub mod address;
 mod backend;
 pub mod codes;
 mod gather;
+mod log;
 mod metrics;
 mod place;
 pub mod reader;
@@ -38,9 +39,10 @@ use self::tree::{Table, Value};
 use crate::report::{Diagnostic, Report};
 
 pub(crate) use self::gather::plain;
+pub use self::log::{AccessLog, LogFormat, LogTarget};
 pub use self::metrics::{MetricsSettings, SinkAddress, StatsdSettings, StatusDetail};
 pub use self::resolve::Addresses;
-pub use self::settings::{AccessLog, Driver, EngineSettings, Listener, LogFormat, LogTarget};
+pub use self::settings::{Driver, EngineSettings, Listener};
 
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
@@ -224,7 +226,7 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
     let admin = settings::admin(&mut reader, root);
     let state_dir = settings::state(&mut reader, root);
     let (session, secret_file) = settings::session(&mut reader, root);
-    let access_log = settings::log(&mut reader, root);
+    let access_log = log::log(&mut reader, root);
     let metrics = metrics::metrics(&mut reader, root);
     let timeouts = settings::timeouts(&mut reader, root, &shapes::TIMEOUTS);
     let retry = settings::retry(&mut reader, root, &shapes::RETRY);

@@ -7,84 +7,20 @@ use lb_core::decide::Stickiness;
 
 use crate::metrics::Phases;
 use crate::metrics::meter::End;
-use crate::reason::{
-    CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, OVERLOADED, RESPONSE_CUT, Reason, SERVER_CLOSED, STOPPED,
-};
+use crate::reason::Cause;
 
-/// Who or what ended it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// Nobody: it went to its end.
-    Complete,
-    /// We: the route answers itself.
-    Answered,
-    /// We, for what the request is.
-    Refused,
-    /// We, for what the server's response is.
-    BadResponse,
-    /// The client left.
-    ClientLeft,
-    /// The client neither sent nor took anything for too long.
-    ClientTimeout,
-    /// The server refused, closed or reset, or there is none that can serve.
-    ServerFailed,
-    /// The server was too slow.
-    ServerTimeout,
-    /// A tunnel in which nothing moved for too long.
-    TunnelIdle,
-    /// A bound of ours.
-    Overloaded,
-    /// The process was told to stop.
-    Stopped,
-}
-
-impl Cause {
-    fn of(reason: Reason) -> Cause {
-        // The words of the core's refusals that are about servers, and not about the request.
-        const WITHOUT_SERVER: [&str; 2] = ["no_server", "arm_down"];
-        match reason {
-            CLIENT_LEFT => Cause::ClientLeft,
-            CLIENT_STALLED => Cause::ClientTimeout,
-            OVERLOADED => Cause::Overloaded,
-            STOPPED => Cause::Stopped,
-            CONNECT_FAILED | SERVER_CLOSED | RESPONSE_CUT => Cause::ServerFailed,
-            Reason { word, .. } if WITHOUT_SERVER.contains(&word) => Cause::ServerFailed,
-            Reason { status: 408, .. } => Cause::ClientTimeout,
-            crate::reason::CONNECT_TIMEOUT | Reason { status: 504, .. } => Cause::ServerTimeout,
-            Reason { status: 502, .. } => Cause::BadResponse,
-            _ => Cause::Refused,
-        }
-    }
-
-    /// The plain word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Cause::Complete => "complete",
-            Cause::Answered => "answered",
-            Cause::Refused => "refused",
-            Cause::BadResponse => "bad_response",
-            Cause::ClientLeft => "client_left",
-            Cause::ClientTimeout => "client_timeout",
-            Cause::ServerFailed => "server_failed",
-            Cause::ServerTimeout => "server_timeout",
-            Cause::TunnelIdle => "tunnel_idle",
-            Cause::Overloaded => "overloaded",
-            Cause::Stopped => "stopped",
-        }
-    }
-
-    fn letter(self) -> u8 {
-        match self {
-            Cause::Complete => b'-',
-            Cause::Answered => b'L',
-            Cause::Refused | Cause::BadResponse => b'P',
-            Cause::ClientLeft => b'C',
-            Cause::ClientTimeout | Cause::TunnelIdle => b'c',
-            Cause::ServerFailed => b'S',
-            Cause::ServerTimeout => b's',
-            Cause::Overloaded => b'R',
-            Cause::Stopped => b'K',
-        }
+/// HAProxy's letter for who or what ended it.
+fn letter(cause: Cause) -> u8 {
+    match cause {
+        Cause::Complete => b'-',
+        Cause::Answered => b'L',
+        Cause::Refused | Cause::BadResponse => b'P',
+        Cause::ClientLeft => b'C',
+        Cause::ClientTimeout | Cause::TunnelIdle => b'c',
+        Cause::ServerFailed => b'S',
+        Cause::ServerTimeout => b's',
+        Cause::Overloaded => b'R',
+        Cause::Stopped => b'K',
     }
 }
 
@@ -137,7 +73,7 @@ impl Ending {
     /// The ending of an exchange with these times. `tunnel` is how its tunnel ended, if there was one.
     pub fn of(end: &End, phases: &Phases, attempts: u32, tunnel: Option<Cause>) -> Ending {
         let cause = match (end.reason, tunnel) {
-            (Some(reason), _) => Cause::of(reason),
+            (Some(reason), _) => reason.cause,
             (None, Some(cause)) => cause,
             (None, None) if attempts == 0 => Cause::Answered,
             (None, None) => Cause::Complete,
@@ -151,32 +87,23 @@ impl Ending {
             Cause::ServerFailed => Step::Connect,
             _ => Step::Request,
         };
-        Ending { cause, step: Some(step), letters: [cause.letter(), step.letter()] }
+        Ending { cause, step: Some(step), letters: [letter(cause), step.letter()] }
     }
 
     /// HAProxy's four letters: who, where, the sticky cookie as it came, and as it was sent.
     pub fn letters(&self, sticky: Option<(Stickiness, bool)>) -> [u8; 4] {
         let [who, at] = self.letters;
-        let [came, sent] = match sticky {
-            None => *b"--",
-            Some((came, sent)) => {
-                let letter = match came {
-                    Stickiness::New => b'N',
-                    Stickiness::Unknown => b'I',
-                    Stickiness::Kept => b'V',
-                    Stickiness::Moved => b'D',
-                };
-                [
-                    letter,
-                    if !sent {
-                        b'N'
-                    } else if came == Stickiness::New {
-                        b'I'
-                    } else {
-                        b'U'
-                    },
-                ]
-            }
+        let Some((came, is_set)) = sticky else { return [who, at, b'-', b'-'] };
+        let sent = match (is_set, came) {
+            (false, _) => b'N',
+            (true, Stickiness::New) => b'I',
+            (true, _) => b'U',
+        };
+        let came = match came {
+            Stickiness::New => b'N',
+            Stickiness::Unknown => b'I',
+            Stickiness::Kept => b'V',
+            Stickiness::Moved => b'D',
         };
         [who, at, came, sent]
     }
@@ -185,7 +112,8 @@ impl Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reason::{CONNECT_TIMEOUT, HEAD_TIMEOUT, RESPONSE_TIMEOUT, TOO_MANY_INTERIM};
+    use crate::reason::*;
+    use lb_core::decide::{Refusal, RefusalReason};
 
     fn ended(reason: Option<Reason>, come_to: u32) -> (String, &'static str) {
         let end = End { status: 200, reason, bytes_received: 0, bytes_sent: 0 };
@@ -202,7 +130,8 @@ mod tests {
 
     #[test]
     fn the_letters_are_haproxys() {
-        let refused = |status, word| Some(Reason { status, word });
+        let refused = |status, word| Some(Reason::of_request(status, word));
+        let no_server = Refusal { reason: RefusalReason::NoServer, route: None, arm: None };
         for (reason, come_to, letters, word) in [
             (None, 3, "----", "complete"),
             (None, 0, "LR--", "answered"),
@@ -211,7 +140,7 @@ mod tests {
             (Some(CLIENT_LEFT), 2, "CH--", "client_left"),
             (Some(CLIENT_LEFT), 3, "CD--", "client_left"),
             (Some(HEAD_TIMEOUT), 0, "cR--", "client_timeout"),
-            (Some(crate::reason::BODY_TIMEOUT), 2, "cH--", "client_timeout"),
+            (Some(BODY_TIMEOUT), 2, "cH--", "client_timeout"),
             (Some(CLIENT_STALLED), 3, "cD--", "client_timeout"),
             (Some(CONNECT_FAILED), 1, "SC--", "server_failed"),
             (Some(CONNECT_TIMEOUT), 1, "sC--", "server_timeout"),
@@ -224,7 +153,7 @@ mod tests {
             (Some(STOPPED), 3, "KD--", "stopped"),
             (refused(400, "bad_path"), 0, "PR--", "refused"),
             (refused(404, "no_route"), 0, "PR--", "refused"),
-            (refused(503, "no_server"), 0, "SC--", "server_failed"),
+            (Some(Reason::of_refusal(&no_server)), 0, "SC--", "server_failed"),
             (refused(413, "body_too_large"), 2, "PH--", "refused"),
         ] {
             assert_eq!(ended(reason, come_to), (letters.to_owned(), word), "{reason:?} {come_to}");

@@ -5,13 +5,15 @@
 //! and counted as well, and writing goes on as soon as it can.
 
 pub mod ending;
+pub mod names;
 pub mod record;
 pub mod sample;
 pub mod write;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, Thread};
@@ -21,10 +23,14 @@ use crossbeam_queue::ArrayQueue;
 
 use self::record::{Format, Record};
 use self::sample::Sampling;
-use self::write::Calendar;
+use self::write::{Calendar, WallClock};
 
 /// Bytes of lines after which a worker hands its buffer on.
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// Bytes that a line has at most: 128 of a client's id, three names, and what is kept of a request's head, of which each
+/// byte may take six.
+const LINE_BYTES_MAX: usize = 32 << 10;
 
 /// Buffers that a worker has: one being filled, the others on their way.
 const BUFFERS_PER_WORKER: usize = 16;
@@ -64,18 +70,34 @@ impl LogTarget {
     }
 }
 
-fn append_to(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+/// Opens a file to append to. A pipe is opened for both ways: else this would wait until somebody reads from it, and
+/// writing would fail when nobody does any more.
+fn append_to(path: &Path) -> io::Result<File> {
+    let is_pipe = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    OpenOptions::new().create(!is_pipe).append(true).read(is_pipe).open(path)
+}
+
+/// A worker's lines on their way to the writer, and back as room for further ones.
+#[derive(Debug)]
+struct Lines {
+    worker: usize,
+    bytes: Vec<u8>,
+}
+
+impl Lines {
+    fn new(worker: usize) -> Lines {
+        Lines { worker, bytes: Vec::with_capacity(BUFFER_BYTES + LINE_BYTES_MAX) }
+    }
 }
 
 #[derive(Debug)]
 struct Shared {
-    full: ArrayQueue<Vec<u8>>,
-    empty: ArrayQueue<Vec<u8>>,
+    full: ArrayQueue<Lines>,
+    empty: ArrayQueue<Lines>,
     reopen: AtomicBool,
     stop: AtomicBool,
-    /// Lines that could not be written, until somebody counts them.
-    lost: AtomicU64,
+    /// Lines that could not be written, by worker.
+    lost: Box<[AtomicU64]>,
 }
 
 /// The writer's side.
@@ -92,9 +114,10 @@ pub struct AccessLog {
 pub struct LogBuffer {
     shared: Arc<Shared>,
     writer: Thread,
-    lines: Vec<u8>,
+    lines: Lines,
     format: Format,
     sampling: Sampling,
+    clock: WallClock,
     calendar: Calendar,
 }
 
@@ -110,10 +133,10 @@ impl AccessLog {
             empty: ArrayQueue::new(workers * BUFFERS_PER_WORKER),
             reopen: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            lost: AtomicU64::new(0),
+            lost: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         });
         for _ in 0..workers * (BUFFERS_PER_WORKER - 1) {
-            let _ = shared.empty.push(Vec::with_capacity(BUFFER_BYTES * 2));
+            let _ = shared.empty.push(Lines::new(0));
         }
         let output = target.open()?;
         let writers = Arc::clone(&shared);
@@ -124,16 +147,29 @@ impl AccessLog {
     }
 
     /// A buffer for a worker to fill.
-    pub fn buffer(&self) -> LogBuffer {
+    ///
+    /// # Panics
+    /// If there are fewer workers.
+    pub fn buffer(&self, worker: usize) -> LogBuffer {
+        assert!(worker < self.shared.lost.len(), "there is such a worker");
         let writer = self.thread.as_ref().expect("runs until dropped").thread().clone();
         LogBuffer {
             shared: Arc::clone(&self.shared),
             writer,
-            lines: Vec::with_capacity(BUFFER_BYTES * 2),
+            lines: Lines::new(worker),
             format: self.format,
             sampling: self.sampling,
+            clock: WallClock::default(),
             calendar: Calendar::default(),
         }
+    }
+
+    /// Lines of a worker that could not be written. Those for which there was no room are in its own count.
+    ///
+    /// # Panics
+    /// If there are fewer workers.
+    pub fn lost(&self, worker: usize) -> u64 {
+        self.shared.lost[worker].load(Ordering::Relaxed)
     }
 
     /// Has the file opened anew before the next write, as after a rotation.
@@ -164,13 +200,18 @@ impl LogBuffer {
     pub fn record(&mut self, record: &Record<'_>) -> bool {
         let has_room = self.has_room();
         if has_room {
-            record.write(&mut self.lines, self.format, &mut self.calendar);
+            record.write(&mut self.lines.bytes, self.format, &mut self.calendar);
         }
         has_room
     }
 
     fn has_room(&mut self) -> bool {
-        self.lines.len() < BUFFER_BYTES || self.hand_on()
+        self.lines.bytes.len() < BUFFER_BYTES || self.hand_on()
+    }
+
+    /// The time since 1970, `now` being the time of the workers' clock.
+    pub fn time_of_day(&mut self, now: Duration) -> Duration {
+        self.clock.at(now)
     }
 
     /// How lines are written.
@@ -183,18 +224,13 @@ impl LogBuffer {
         self.sampling
     }
 
-    /// How many lines could not be written since anybody last asked.
-    pub fn take_lost(&self) -> u64 {
-        let lost = &self.shared.lost;
-        if lost.load(Ordering::Relaxed) == 0 { 0 } else { lost.swap(0, Ordering::Relaxed) }
-    }
-
     /// Hands what there is to the writer, if it keeps up.
     pub fn hand_on(&mut self) -> bool {
-        if self.lines.is_empty() {
+        if self.is_empty() {
             return true;
         }
-        let Some(empty) = self.shared.empty.pop() else { return false };
+        let Some(mut empty) = self.shared.empty.pop() else { return false };
+        empty.worker = self.lines.worker;
         let lines = std::mem::replace(&mut self.lines, empty);
         let pushed = self.shared.full.push(lines).is_ok();
         self.writer.unpark();
@@ -203,14 +239,15 @@ impl LogBuffer {
 
     /// Whether lines wait to be handed on.
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.lines.bytes.is_empty()
     }
 }
 
 impl Drop for LogBuffer {
     fn drop(&mut self) {
         // There is room for every buffer that exists.
-        let _ = self.shared.full.push(std::mem::take(&mut self.lines));
+        let lines = Lines { worker: self.lines.worker, bytes: std::mem::take(&mut self.lines.bytes) };
+        let _ = self.shared.full.push(lines);
         self.writer.unpark();
     }
 }
@@ -219,14 +256,17 @@ fn write_lines(shared: &Shared, target: &LogTarget, output: Box<dyn Write + Send
     let mut sink = Sink { output, is_torn: false };
     loop {
         let stop = shared.stop.load(Ordering::Acquire);
-        if shared.reopen.swap(false, Ordering::AcqRel)
-            && let Ok(opened) = target.open()
-        {
-            sink = Sink { output: opened, is_torn: false };
+        if shared.reopen.swap(false, Ordering::AcqRel) {
+            match target.open() {
+                Ok(opened) => sink = Sink { output: opened, is_torn: false },
+                Err(error) => {
+                    eprintln!("lb: the access log stays as it is, for it cannot be opened anew: {error}")
+                }
+            }
         }
         while let Some(mut lines) = shared.full.pop() {
-            shared.lost.fetch_add(sink.write(&lines), Ordering::Relaxed);
-            lines.clear();
+            shared.lost[lines.worker].fetch_add(sink.write(&lines.bytes), Ordering::Relaxed);
+            lines.bytes.clear();
             let _ = shared.empty.push(lines);
         }
         if stop {
@@ -279,7 +319,7 @@ mod tests {
         fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
             let has_room = self.has_room();
             if has_room {
-                write(&mut self.lines);
+                write(&mut self.lines.bytes);
             }
             has_room
         }
@@ -333,7 +373,7 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
         let log = start(LogTarget::File(pipe.clone()));
-        let mut buffer = log.buffer();
+        let mut buffer = log.buffer(0);
         let kept = (0..100_000).filter(|_| buffer.line(|out| out.extend_from_slice(&[b'x'; 99]))).count();
         assert!(kept < 100_000, "lines are dropped when the writer does not keep up");
         drop(buffer);
@@ -346,7 +386,7 @@ mod tests {
     fn all_lines_are_written_before_the_end() {
         let file = std::env::temp_dir().join(format!("lb-lines-{}", std::process::id()));
         let log = start(LogTarget::File(file.clone()));
-        let mut buffer = log.buffer();
+        let mut buffer = log.buffer(0);
         for line in 0..1000 {
             assert!(buffer.line(|out| out.extend_from_slice(format!("line {line}\n").as_bytes())));
         }

@@ -1,12 +1,12 @@
 //! One exchange as the access log tells it, in each of the formats.
 
-use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_core::decide::Stickiness;
 
 use super::ending::Ending;
+use super::names::Piece;
 use super::write::{self, Calendar};
 use crate::metrics::Phases;
 use crate::metrics::meter::End;
@@ -23,42 +23,90 @@ pub enum Format {
     Combined,
 }
 
-/// What is remembered of a request's head. Bytes as received, cut off where they are long.
-#[derive(Debug, Default)]
-pub struct Request {
+/// A part of a request's head that is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
     /// The method; empty if no head was understood.
-    pub method: Vec<u8>,
+    Method,
     /// The target.
-    pub target: Vec<u8>,
+    Target,
+    /// The authority.
+    Host,
+    /// `referer`, where the format has it.
+    Referer,
+    /// `user-agent`, where the format has it.
+    Agent,
+}
+
+const PARTS: usize = 5;
+
+impl Part {
+    /// Bytes that are kept; what is longer is cut off.
+    pub const fn bytes_max(self) -> usize {
+        match self {
+            Part::Method => 32,
+            Part::Target => 2048,
+            // What a name may have in the DNS, and a port.
+            Part::Host => 261,
+            Part::Referer | Part::Agent => 512,
+        }
+    }
+}
+
+/// Bytes for which a request's text has room from the start.
+const USUAL_BYTES: usize = 1 << 10;
+
+/// What is remembered of a request's head: bytes as received, one part behind the other.
+#[derive(Debug)]
+pub struct Request {
+    text: Vec<u8>,
+    /// Where each part ends; it begins where the one before it ends.
+    ends: [u16; PARTS],
     /// Whether it came by HTTP/1.0.
     pub is_old: bool,
-    /// The authority.
-    pub host: Vec<u8>,
-    /// `referer`, where the format has it.
-    pub referer: Vec<u8>,
-    /// `user-agent`, where the format has it.
-    pub agent: Vec<u8>,
-    /// The exchange's id.
-    pub id: String,
     /// The client, as far as it is known.
     pub source: Option<IpAddr>,
 }
 
-/// Where an exchange went. What does not apply is empty.
+impl Default for Request {
+    fn default() -> Request {
+        Request { text: Vec::with_capacity(USUAL_BYTES), ends: [0; PARTS], is_old: false, source: None }
+    }
+}
+
+impl Request {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        (self.ends, self.is_old, self.source) = ([0; PARTS], false, None);
+    }
+
+    /// Remembers a part, after those that stand before it in [`Part`].
+    pub fn keep(&mut self, part: Part, bytes: &[u8]) {
+        self.text.extend_from_slice(&bytes[..bytes.len().min(part.bytes_max())]);
+        self.ends[part as usize..].fill(self.text.len() as u16);
+    }
+
+    /// A part; empty if there was none.
+    pub fn part(&self, part: Part) -> &[u8] {
+        let begin = (part as usize).checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[usize::from(begin)..usize::from(self.ends[part as usize])]
+    }
+}
+
+/// Where an exchange went.
 #[derive(Debug, Default)]
 pub struct Way {
-    /// The route.
-    pub route: String,
-    /// The arm that served.
+    /// The route, as [`Names`](super::names::Names) has it.
+    pub route: Option<Piece>,
+    /// The arm that served; empty if none.
     pub arm: &'static str,
-    /// Why the session belongs to its arm.
+    /// Why the session belongs to its arm; empty if that was not asked.
     pub choose: &'static str,
     /// Another arm served than the session's.
     pub fallback: bool,
-    /// The backend of the last attempt.
-    pub backend: String,
-    /// The server of the last attempt.
-    pub server: String,
+    /// The server of the last attempt with its backend, as [`Names`](super::names::Names) has it.
+    pub server: Option<Piece>,
     /// What the sticky cookie said, and whether one was set; none: the backend has no such cookie.
     pub sticky: Option<(Stickiness, bool)>,
     /// The beginning of the snapshot's hash; none: nothing was decided.
@@ -70,8 +118,10 @@ pub struct Way {
 pub struct Record<'a> {
     /// When it ended, since 1970.
     pub at: Duration,
-    /// The listener that it came by.
-    pub listener: &'a str,
+    /// The exchange's id; empty if no head was understood.
+    pub id: &'a str,
+    /// The listener that it came by, as [`Names`](super::names::Names) has it.
+    pub listener: &'a [u8],
     /// What was asked.
     pub request: &'a Request,
     /// Where it went.
@@ -82,7 +132,7 @@ pub struct Record<'a> {
     pub ending: Ending,
     /// How often it was tried at a server.
     pub attempts: u32,
-    /// From the first byte of the head to the last; none: there was no whole head.
+    /// From the first part of the head to the last; none: there was no whole head.
     pub head_us: Option<u64>,
     /// How long the other steps took.
     pub phases: Phases,
@@ -105,8 +155,8 @@ impl Record<'_> {
         out.extend_from_slice(br#"{"time":""#);
         calendar.write(out, self.at);
         out.push(b'"');
-        string(out, br#","id":"#, request.id.as_bytes());
-        string(out, br#","listener":"#, self.listener.as_bytes());
+        string(out, br#","id":"#, self.id.as_bytes());
+        out.extend_from_slice(self.listener);
         match request.source {
             Some(source) => {
                 out.extend_from_slice(br#","client":""#);
@@ -115,16 +165,15 @@ impl Record<'_> {
             }
             None => out.extend_from_slice(br#","client":null"#),
         }
-        string(out, br#","method":"#, &request.method);
-        string(out, br#","target":"#, &request.target);
+        string(out, br#","method":"#, request.part(Part::Method));
+        string(out, br#","target":"#, request.part(Part::Target));
         string(out, br#","protocol":"#, self.protocol());
-        string(out, br#","host":"#, &request.host);
-        string(out, br#","route":"#, way.route.as_bytes());
+        string(out, br#","host":"#, request.part(Part::Host));
+        out.extend_from_slice(way.route.as_deref().unwrap_or(br#","route":null"#));
         string(out, br#","arm":"#, way.arm.as_bytes());
         string(out, br#","choose":"#, way.choose.as_bytes());
         flag(out, br#","fallback":"#, way.fallback);
-        string(out, br#","backend":"#, way.backend.as_bytes());
-        string(out, br#","server":"#, way.server.as_bytes());
+        out.extend_from_slice(way.server.as_deref().unwrap_or(NO_SERVER));
         string(out, br#","sticky":"#, way.sticky.map_or("", |(came, _)| came.word()).as_bytes());
         number(out, br#","status":"#, u64::from(end.status));
         string(out, br#","reason":"#, end.reason.map_or("", |reason| reason.word).as_bytes());
@@ -154,30 +203,31 @@ impl Record<'_> {
     }
 
     fn write_text(&self, out: &mut Vec<u8>, calendar: &mut Calendar) {
-        let Record { request, way, end, phases, .. } = self;
+        let Record { way, end, phases, .. } = self;
         calendar.write(out, self.at);
         out.push(b' ');
         self.write_source(out);
-        for name in [self.listener, &way.route, way.arm] {
-            word(out, name);
-        }
-        if way.server.is_empty() {
-            out.extend_from_slice(b" -");
-        } else {
-            word(out, &way.backend);
-            out.push(b'/');
-            out.extend_from_slice(way.server.as_bytes());
-        }
+        out.extend_from_slice(self.listener);
+        out.extend_from_slice(way.route.as_deref().unwrap_or(b" -"));
+        word(out, way.arm);
+        out.extend_from_slice(way.server.as_deref().unwrap_or(b" -"));
         out.extend_from_slice(b" \"");
         self.write_request(out);
-        let total_ms = phases.total_us as f64 / 1000.0;
-        let reason = end.reason.map_or("-", |reason| reason.word);
-        let _ = write!(
-            out,
-            "\" {} {reason} {} {} {total_ms:.1} {}",
-            end.status, end.bytes_received, end.bytes_sent, self.attempts
-        );
-        word(out, &request.id);
+        out.push(b'"');
+        let word_after = |out: &mut Vec<u8>, value: u64| {
+            out.push(b' ');
+            write::number(out, value);
+        };
+        word_after(out, u64::from(end.status));
+        word(out, end.reason.map_or("", |reason| reason.word));
+        word_after(out, end.bytes_received);
+        word_after(out, end.bytes_sent);
+        // Milliseconds with one decimal.
+        let tenths = (phases.total_us + 50) / 100;
+        word_after(out, tenths / 10);
+        out.extend_from_slice(&[b'.', b'0' + (tenths % 10) as u8]);
+        word_after(out, u64::from(self.attempts));
+        word(out, self.id);
         out.push(b'\n');
     }
 
@@ -191,7 +241,7 @@ impl Record<'_> {
         write::number(out, u64::from(self.end.status));
         out.push(b' ');
         write::number(out, self.end.bytes_sent);
-        for field in [&self.request.referer, &self.request.agent] {
+        for field in [Part::Referer, Part::Agent].map(|part| self.request.part(part)) {
             out.extend_from_slice(b" \"");
             write::text(out, if field.is_empty() { b"-" } else { field });
             out.push(b'"');
@@ -207,24 +257,28 @@ impl Record<'_> {
     }
 
     fn write_request(&self, out: &mut Vec<u8>) {
-        if self.request.method.is_empty() {
+        let method = self.request.part(Part::Method);
+        if method.is_empty() {
             return out.push(b'-');
         }
-        write::text(out, &self.request.method);
+        write::text(out, method);
         out.push(b' ');
-        write::text(out, &self.request.target);
+        write::text(out, self.request.part(Part::Target));
         out.push(b' ');
         out.extend_from_slice(self.protocol());
     }
 
     fn protocol(&self) -> &'static [u8] {
-        match (self.request.method.is_empty(), self.request.is_old) {
+        match (self.request.part(Part::Method).is_empty(), self.request.is_old) {
             (true, _) => b"",
             (false, true) => b"HTTP/1.0",
             (false, false) => b"HTTP/1.1",
         }
     }
 }
+
+/// The server's members where none was asked.
+const NO_SERVER: &[u8] = br#","backend":null,"server":null,"server_zone":null"#;
 
 /// Appends a word after a space, or `-` for none.
 fn word(out: &mut Vec<u8>, text: &str) {
@@ -260,5 +314,78 @@ fn timer(out: &mut Vec<u8>, key: &[u8], value: Option<u64>) {
             out.extend_from_slice(key);
             out.extend_from_slice(b"null");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::LINE_BYTES_MAX;
+    use crate::reason::CLIENT_LEFT;
+
+    fn request(bytes: &[u8]) -> Request {
+        let mut request = Request { source: Some([0xffff; 8].map(u16::to_be).into()), ..Request::default() };
+        for part in [Part::Method, Part::Target, Part::Host, Part::Referer, Part::Agent] {
+            request.keep(part, bytes);
+        }
+        request
+    }
+
+    fn line(request: &Request, format: Format) -> String {
+        let way = Way { snapshot: Some(u64::MAX), ..Way::default() };
+        let end =
+            End { status: 599, reason: Some(CLIENT_LEFT), bytes_received: u64::MAX, bytes_sent: u64::MAX };
+        let most = Some(u64::MAX);
+        let phases = Phases {
+            before_us: most,
+            connect_us: most,
+            wait_us: most,
+            transfer_us: most,
+            total_us: u64::MAX >> 1,
+        };
+        let record = Record {
+            at: Duration::from_secs(1 << 32),
+            id: &"i".repeat(128),
+            listener: b"",
+            request,
+            way: &way,
+            end,
+            ending: Ending::of(&end, &phases, u32::MAX, None),
+            attempts: u32::MAX,
+            head_us: most,
+            phases,
+            rate: 1,
+        };
+        let mut out = Vec::new();
+        record.write(&mut out, format, &mut Calendar::default());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_longest_line_has_room_and_is_one() {
+        let request = request(&b"\"\n\xff".repeat(2_000));
+        for format in [Format::Text, Format::Json, Format::Combined] {
+            let line = line(&request, format);
+            // Names: of a listener, a route, a backend, a server and two zones.
+            assert!(
+                line.len() + 6 * (lb_core::defaults::NAME_LEN_MAX + 20) <= LINE_BYTES_MAX,
+                "{}",
+                line.len()
+            );
+            assert_eq!((line.matches('\n').count(), line.ends_with('\n')), (1, true));
+        }
+    }
+
+    #[test]
+    fn parts_are_kept_apart_and_cut_off() {
+        let mut request = Request::default();
+        request.keep(Part::Method, b"GET");
+        request.keep(Part::Target, &b"/".repeat(3_000));
+        request.keep(Part::Agent, b"curl");
+        let lens =
+            [Part::Method, Part::Target, Part::Host, Part::Referer].map(|part| request.part(part).len());
+        assert_eq!((lens, request.part(Part::Agent)), ([3, 2048, 0, 0], &b"curl"[..]));
+        request.clear();
+        assert!([Part::Method, Part::Target, Part::Agent].iter().all(|part| request.part(*part).is_empty()));
     }
 }

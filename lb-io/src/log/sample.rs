@@ -6,7 +6,7 @@ use std::time::Duration;
 use lb_core::SecretKey;
 use lb_core::hash::siphash_2_4_128;
 
-use crate::metrics::meter::End;
+use crate::reason::Cause;
 
 /// All, in hundredths of a percent.
 pub const ALL: u16 = 10_000;
@@ -34,11 +34,14 @@ impl Default for Sampling {
 impl Sampling {
     /// The share of exchanges like this one that is logged, in hundredths of a percent; `None` if this one is not.
     /// A tunnel is never slow.
-    pub fn rate(&self, id: &str, end: &End, total_us: u64) -> Option<u16> {
-        let is_failed = end.reason.is_some() || end.status >= 500;
-        let is_slow =
-            end.status != 101 && self.slow.is_some_and(|slow| u128::from(total_us) >= slow.as_micros());
-        if self.share >= ALL || is_failed || is_slow {
+    #[inline]
+    pub fn rate(&self, id: &str, status: u16, cause: Cause, total_us: u64) -> Option<u16> {
+        if self.share >= ALL {
+            return Some(ALL);
+        }
+        let is_failed = !cause.is_good() || status >= 500;
+        let is_slow = status != 101 && self.slow.is_some_and(|slow| u128::from(total_us) >= slow.as_micros());
+        if is_failed || is_slow {
             return Some(ALL);
         }
         (place(id) < self.share).then_some(self.share)
@@ -48,16 +51,16 @@ impl Sampling {
 /// Where an id stands, from 0 to 9,999: what is kept at 1 % is kept at 10 %, too.
 fn place(id: &str) -> u16 {
     let hash = siphash_2_4_128(&SecretKey::new(KEY), id.as_bytes()) as u64;
-    (u128::from(hash) * u128::from(ALL) >> 64) as u16
+    ((u128::from(hash) * u128::from(ALL)) >> 64) as u16
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reason::CLIENT_LEFT;
 
-    fn ended(status: u16) -> End {
-        End { status, reason: None, bytes_received: 0, bytes_sent: 0 }
+    /// The rate of an exchange that went to its end.
+    fn rate(sampling: Sampling, id: &str, status: u16, total_us: u64) -> Option<u16> {
+        sampling.rate(id, status, Cause::Complete, total_us)
     }
 
     /// Other programs that keep the same exchanges stand on these.
@@ -76,7 +79,7 @@ mod tests {
         let ids: Vec<String> = (0..20_000).map(|number| format!("{number:032x}")).collect();
         let kept = |share: u16| -> Vec<&String> {
             let sampling = Sampling { share, slow: None };
-            ids.iter().filter(|id| sampling.rate(id, &ended(200), 0) == Some(share)).collect()
+            ids.iter().filter(|id| rate(sampling, id, 200, 0) == Some(share)).collect()
         };
         let (small, large) = (kept(100), kept(1_000));
         // Five standard deviations of 200 and of 2,000.
@@ -89,12 +92,14 @@ mod tests {
     #[test]
     fn failed_and_slow_ones_are_all_kept() {
         let sampling = Sampling { share: 0, slow: Some(Duration::from_secs(1)) };
-        assert_eq!(sampling.rate("a", &ended(200), 999_999), None);
-        assert_eq!(sampling.rate("a", &ended(200), 1_000_000), Some(ALL));
-        assert_eq!(sampling.rate("a", &ended(101), 1_000_000), None);
-        assert_eq!(sampling.rate("a", &ended(500), 0), Some(ALL));
-        assert_eq!(sampling.rate("a", &ended(404), 0), None);
-        let left = End { reason: Some(CLIENT_LEFT), ..ended(200) };
-        assert_eq!(sampling.rate("a", &left, 0), Some(ALL));
+        assert_eq!(rate(sampling, "a", 200, 999_999), None);
+        assert_eq!(rate(sampling, "a", 200, 1_000_000), Some(ALL));
+        assert_eq!(rate(sampling, "a", 101, 1_000_000), None);
+        assert_eq!(rate(sampling, "a", 500, 0), Some(ALL));
+        assert_eq!(rate(sampling, "a", 404, 0), None);
+        for cause in Cause::ALL {
+            let kept = sampling.rate("a", 200, cause, 0).is_some();
+            assert_eq!(kept, !matches!(cause, Cause::Complete | Cause::Answered), "{cause:?}");
+        }
     }
 }

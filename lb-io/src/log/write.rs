@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const PAIRS: &[u8; 200] = b"0001020304050607080910111213141516171819\
 2021222324252627282930313233343536373839\
@@ -53,10 +53,9 @@ pub fn fraction(out: &mut Vec<u8>, hundredths: u16) {
 
 /// Appends sixteen hexadecimal digits.
 pub fn hex(out: &mut Vec<u8>, number: u64) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut digits = [0; 16];
     for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
     out.extend_from_slice(&digits);
 }
@@ -72,12 +71,41 @@ pub fn address(out: &mut Vec<u8>, address: IpAddr) {
                 number(out, u64::from(octet));
             }
         }
-        IpAddr::V6(address) => {
-            // Writing to a Vec does not fail.
-            let _ = write!(out, "{address}");
+        IpAddr::V6(address) => groups(out, address.segments()),
+    }
+}
+
+/// Appends an IPv6 address (RFC 5952 section 4): without leading zeros, the first of the longest runs of two or more
+/// zero groups as `::`.
+fn groups(out: &mut Vec<u8>, groups: [u16; 8]) {
+    let (mut run, mut longest) = (0..0, 0..0);
+    for (place, group) in groups.into_iter().enumerate() {
+        run = if group == 0 { run.start..place + 1 } else { place + 1..place + 1 };
+        if run.len() > longest.len() {
+            longest = run.clone();
+        }
+    }
+    if longest.len() < 2 {
+        longest = 8..8;
+    }
+    for (place, group) in groups.into_iter().enumerate() {
+        if place == longest.start {
+            out.extend_from_slice(b"::");
+        }
+        if longest.contains(&place) {
+            continue;
+        }
+        if place > 0 && place != longest.end {
+            out.push(b':');
+        }
+        let digits = (4 - group.leading_zeros() as usize / 4).max(1);
+        for digit in (0..digits).rev() {
+            out.push(HEX[usize::from(group >> (4 * digit) & 15)]);
         }
     }
 }
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends what stands in a JSON string: one line of ASCII, bytes that are no ASCII as the code points of the same
 /// number, so that nothing is lost and every line is valid whatever a client sent.
@@ -88,6 +116,22 @@ pub fn json(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Appends what stands in quotes in a line of text: ASCII without quotes, backslashes and control characters.
 pub fn text(out: &mut Vec<u8>, bytes: &[u8]) {
     escape(out, bytes, b"\\x");
+}
+
+/// Appends the beginning of a further member of a JSON object: a comma, its key, a colon.
+pub fn member(out: &mut Vec<u8>, key: &str) {
+    out.push(b',');
+    quoted(out, key);
+    out.push(b':');
+}
+
+/// Appends a JSON string of valid UTF-8, as such.
+pub fn quoted(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        if byte.is_ascii() { json(out, &[byte]) } else { out.push(byte) }
+    }
+    out.push(b'"');
 }
 
 fn is_special(byte: u8) -> bool {
@@ -109,10 +153,32 @@ fn escape_each(out: &mut Vec<u8>, bytes: &[u8], lead: &[u8]) {
     for byte in bytes {
         if is_special(*byte) {
             out.extend_from_slice(lead);
-            let _ = write!(out, "{byte:02x}");
+            out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         } else {
             out.push(*byte);
         }
+    }
+}
+
+/// How long the offset between the two clocks is believed: a step of the system's time shows after that.
+const OFFSET_KEPT: Duration = Duration::from_secs(1);
+
+/// The time of day, read once in a while: in between it goes on with a clock that has been read anyway.
+#[derive(Debug, Clone, Default)]
+pub struct WallClock {
+    offset: Duration,
+    read_at: Option<Duration>,
+}
+
+impl WallClock {
+    /// The time since 1970, `now` being the time of the monotonic clock.
+    pub fn at(&mut self, now: Duration) -> Duration {
+        if self.read_at.is_none_or(|read_at| now.saturating_sub(read_at) >= OFFSET_KEPT) {
+            self.read_at = Some(now);
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.offset = since.saturating_sub(now);
+        }
+        self.offset + now
     }
 }
 
@@ -195,10 +261,21 @@ mod tests {
 
     #[test]
     fn addresses_are_as_the_standard_library_writes_them() {
-        for text in ["192.0.2.1", "0.0.0.0", "2001:db8::1", "::1"] {
+        for text in
+            ["192.0.2.1", "0.0.0.0", "2001:db8::1", "::1", "::", "1::", "a0:0:0:1::2", "1:0:2:3:4:5:6:7"]
+        {
             assert_eq!(written(|out| address(out, text.parse().unwrap())), text);
         }
         assert_eq!(written(|out| address(out, "::ffff:192.0.2.1".parse().unwrap())), "192.0.2.1");
+        // Every pattern of zero groups; from 16 on, so that none is an IPv4 address in disguise.
+        for zeros in 0..=0xffu8 {
+            let groups: [u16; 8] =
+                std::array::from_fn(|at| if zeros >> at & 1 == 1 { 0 } else { 0x1f << at });
+            let six = IpAddr::from(groups);
+            if !six.to_canonical().is_ipv4() {
+                assert_eq!(written(|out| address(out, six)), std::net::Ipv6Addr::from(groups).to_string());
+            }
+        }
     }
 
     #[test]
@@ -206,6 +283,7 @@ mod tests {
         assert_eq!(written(|out| text(out, b"/a\"b\\c\nd\xff")), r"/a\x22b\x5cc\x0ad\xff");
         assert_eq!(written(|out| json(out, b"/a\"b\\c\nd\xff\x7f")), r"/a\u0022b\u005cc\u000ad\u00ff\u007f");
         assert_eq!(written(|out| json(out, b"/plain?a=b~")), "/plain?a=b~");
+        assert_eq!(written(|out| quoted(out, "Köln \"a\"")), r#""Köln \u0022a\u0022""#);
     }
 
     #[test]

@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn words_are_counted_for_themselves_or_by_fault() {
         let reasons = Reasons::default();
-        let of = |status, word| reasons.count(Reason { status, word });
+        let of = |status, word| reasons.count(Reason::of_request(status, word));
         reasons.count(reason::CONNECT_FAILED);
         of(400, "bare_line_feed");
         of(400, "folding");

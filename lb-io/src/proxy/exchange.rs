@@ -23,8 +23,8 @@ use crate::http1::response::RequestKind;
 use crate::metrics::Meter;
 use crate::metrics::meter::End;
 use crate::reason::{
-    CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, CONNECT_TIMEOUT, OVERLOADED, RESPONSE_TIMEOUT, Reason,
-    STOPPED,
+    CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, CONNECT_TIMEOUT, Cause, OVERLOADED, RESPONSE_TIMEOUT,
+    Reason, STOPPED,
 };
 use crate::worker::conns::{Fill, Owner};
 use crate::worker::tasks::{TaskIndex, wait};
@@ -65,7 +65,7 @@ async fn serve(worker: &Rc<Worker>, task: TaskIndex, down: ConnKey, memory: &mut
             Head::Idle if !worker.is_draining() => return park(worker, down),
             Head::Idle | Head::Gone { within: false } => return worker.close_downstream(down, false),
             Head::Gone { within: true } => {
-                memory.line.clear();
+                memory.line.begin_unread(worker, down);
                 end_unread(worker, down, memory);
                 return worker.close_downstream(down, false);
             }
@@ -361,9 +361,7 @@ impl<'a> Exchange<'a> {
             let chosen = current.layout.arm(decision.route(), decision.chosen_arm());
             self.worker.metrics.arm(chosen).fallbacks.add(1);
         }
-        if self.worker.log.borrow().is_some() {
-            self.memory.line.went_to(table, decision);
-        }
+        self.memory.line.went_to(current, decision);
         (current.pools[decision.server().0 as usize], arm.retries)
     }
 
@@ -409,6 +407,8 @@ impl<'a> Exchange<'a> {
             self.received += carried.down;
             self.bytes_sent = self.interim_bytes + self.memory.response.len() as u64 + carried.down;
             self.memory.line.tunnelled(carried.end);
+        } else {
+            self.memory.line.tunnelled(Cause::ClientLeft);
         }
         worker.close_upstream(up);
     }

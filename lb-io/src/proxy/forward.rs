@@ -168,7 +168,7 @@ impl Exchange<'_> {
                 None
             }
             Pumped::Malformed(error) => {
-                Some(Attempt::Client(Reason { status: error.status(), word: error.word() }))
+                Some(Attempt::Client(Reason::of_request(error.status(), error.word())))
             }
             Pumped::TooLarge => Some(Attempt::Client(BODY_TOO_LARGE)),
         }
@@ -211,7 +211,7 @@ impl Exchange<'_> {
             }
             Pumped::SinkBroken(error) => Some(Attempt::Client(self.client_broken(&error))),
             Pumped::SourceEnded | Pumped::SourceBroken(_) => Some(Attempt::Cut(RESPONSE_CUT)),
-            Pumped::Malformed(error) => Some(Attempt::Cut(Reason { status: 502, word: error.word() })),
+            Pumped::Malformed(error) => Some(Attempt::Cut(Reason::of_response(error.word()))),
             Pumped::TooLarge => unreachable!("responses have no limit"),
         }
     }
@@ -258,7 +258,7 @@ impl Exchange<'_> {
         let mut storage = FieldStorage::new();
         let head = match response::parse(bytes, &mut storage, self.kind, self.accept_legacy) {
             Ok(head) => head,
-            Err(error) => return Some(Found::Failed(Reason { status: 502, word: error.word() })),
+            Err(error) => return Some(Found::Failed(Reason::of_response(error.word()))),
         };
         if head.is_interim() {
             progress.interim += 1;

@@ -156,7 +156,7 @@ pub async fn read_head(worker: &Worker, task: TaskIndex, down: ConnKey, memory: 
             Fill::More => continue,
             Fill::End | Fill::Broken(_) => return Head::Gone { within: worker.has_unread(down) },
             Fill::Full if worker.has_unread(down) => {
-                return Head::Complete(refusal(worker, OVERLOADED, memory));
+                return Head::Complete(refusal(worker, down, OVERLOADED, memory));
             }
             // Without memory to look, nobody knows whether a request has come: it waits.
             Fill::Full => worker.starve(task),
@@ -177,14 +177,14 @@ pub async fn read_head(worker: &Worker, task: TaskIndex, down: ConnKey, memory: 
             return Head::Gone { within: false };
         }
         if worker.is_expired(down) {
-            return Head::Complete(refusal(worker, HEAD_TIMEOUT, memory));
+            return Head::Complete(refusal(worker, down, HEAD_TIMEOUT, memory));
         }
     }
 }
 
 /// A plan for a request of which nothing more is known than why it is refused.
-fn refusal(worker: &Worker, reason: Reason, memory: &mut Memory) -> Plan {
-    memory.line.clear();
+fn refusal(worker: &Worker, down: ConnKey, reason: Reason, memory: &mut Memory) -> Plan {
+    memory.line.begin_unread(worker, down);
     Plan {
         current: worker.current(),
         course: Course::Refuse(reason),
@@ -205,8 +205,8 @@ fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Pl
     let head = match request::parse(bytes, &mut storage, &Limits::default()) {
         Ok(head) => head,
         Err(error) => {
-            let reason = Reason { status: error.status(), word: error.word() };
-            return refusal(worker, reason, memory);
+            let reason = Reason::of_request(error.status(), error.word());
+            return refusal(worker, down, reason, memory);
         }
     };
     let current = worker.current();
@@ -228,14 +228,12 @@ fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Pl
     };
     memory.line.begin(worker, &head, source.address, source.trusted);
     let verdict = lb_core::decide(&current.table, &current.cursors.borrow(), &view, worker.now(), random);
-    memory.line.decided(worker, &current.table.snapshot, &verdict);
+    memory.line.decided(&current, &verdict);
     let arm = current.layout.place(&verdict);
     let keep_alive = head.keep_alive && !worker.is_draining();
     let (course, route) = match verdict {
         _ if worker.buffers.borrow().is_scarce() => (Course::Refuse(OVERLOADED), None),
-        Verdict::Refuse(refusal) => {
-            (Course::Refuse(Reason { status: refusal.status(), word: refusal.word() }), refusal.route)
-        }
+        Verdict::Refuse(refusal) => (Course::Refuse(Reason::of_refusal(&refusal)), refusal.route),
         Verdict::Answer(route) => {
             // Without reading the body the connection cannot be used again.
             let keep_alive = keep_alive && is_bodiless(head.body);

@@ -1,35 +1,25 @@
 //! The end of an exchange: one count and, where the access log is on, one line.
 
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use lb_core::{Decision, Snapshot, Table, Verdict};
+use lb_core::{Decision, Verdict};
 
 use super::parse::usable_request_id;
+use crate::driver::ConnKey;
 use crate::http1::Version;
 use crate::http1::request::RequestHead;
-use crate::log::ending::{Cause, Ending};
-use crate::log::record::{Format, Record, Request, Way};
+use crate::log::ending::Ending;
+use crate::log::record::{Format, Part, Record, Request, Way};
 use crate::metrics::meter::{End, count_unread};
 use crate::metrics::{Meter, Phases};
-use crate::reason::CLIENT_LEFT;
-use crate::worker::Worker;
-
-/// Bytes of a request target that a line shows; the rest is cut off.
-const TARGET_BYTES: usize = 2048;
-
-/// Bytes of a method that a line shows.
-const METHOD_BYTES: usize = 32;
-
-/// Bytes of a host name that a line shows: what a name may have in the DNS, and a port.
-const HOST_BYTES: usize = 261;
-
-/// Bytes of a referer and of a user agent that a line shows.
-const FIELD_BYTES: usize = 512;
+use crate::reason::{CLIENT_LEFT, Cause};
+use crate::worker::{Current, Worker};
 
 /// What must be remembered of a request for its line, because the head is gone when it ends.
 #[derive(Debug, Default)]
 pub struct Line {
+    id: String,
     request: Request,
     way: Way,
     /// When a head of which only a part has come was first seen.
@@ -39,27 +29,12 @@ pub struct Line {
     tunnel: Option<Cause>,
 }
 
-fn keep(kept: &mut Vec<u8>, bytes: &[u8], most: usize) {
-    kept.clear();
-    kept.extend_from_slice(&bytes[..bytes.len().min(most)]);
-}
-
-fn keep_name(kept: &mut String, name: &str) {
-    kept.clear();
-    kept.push_str(name);
-}
-
 impl Line {
     /// Forgets the previous exchange.
-    pub fn clear(&mut self) {
-        let Request { method, target, is_old, host, referer, agent, id, source } = &mut self.request;
-        [method, target, host, referer, agent].into_iter().for_each(Vec::clear);
-        id.clear();
-        (*is_old, *source) = (false, None);
-        let Way { route, arm, choose, fallback, backend, server, sticky, snapshot } = &mut self.way;
-        [route, backend, server].into_iter().for_each(String::clear);
-        (*arm, *choose, *fallback) = ("", "", false);
-        (*sticky, *snapshot) = (None, None);
+    fn clear(&mut self) {
+        self.id.clear();
+        self.request.clear();
+        self.way = Way::default();
         (self.head_since, self.head_us, self.tunnel) = (None, None, None);
     }
 
@@ -68,14 +43,20 @@ impl Line {
         self.head_since.get_or_insert(now);
     }
 
+    /// Remembers a request of which nothing is known but by whom it came.
+    pub fn begin_unread(&mut self, worker: &Worker, down: ConnKey) {
+        self.clear();
+        self.request.source = Some(worker.slot(down, |slot| slot.peer.ip()));
+    }
+
     /// Remembers a request. Its id is the received one where the peer is trusted, else a new one.
     pub fn begin(&mut self, worker: &Worker, head: &RequestHead<'_>, source: IpAddr, trusted: bool) {
         let since = self.head_since;
         self.clear();
         let received = if trusted { head.field("x-request-id").and_then(usable_request_id) } else { None };
         match received {
-            Some(id) => self.request.id.push_str(id),
-            None => write_hex(&mut self.request.id, worker.randomness.borrow_mut().request_id()),
+            Some(id) => self.id.push_str(id),
+            None => write_hex(&mut self.id, worker.randomness.borrow_mut().request_id()),
         }
         let Some(format) = worker.log.borrow().as_ref().map(|log| log.format()) else { return };
         let since = since.map_or(Duration::ZERO, |since| worker.now().saturating_sub(since));
@@ -83,44 +64,43 @@ impl Line {
         let request = &mut self.request;
         request.source = Some(source);
         request.is_old = head.version == Version::Http10;
-        keep(&mut request.method, head.method, METHOD_BYTES);
-        keep(&mut request.target, head.raw_target, TARGET_BYTES);
-        keep(&mut request.host, head.host.unwrap_or_default(), HOST_BYTES);
+        request.keep(Part::Method, head.method);
+        request.keep(Part::Target, head.raw_target);
+        request.keep(Part::Host, head.host.unwrap_or_default());
         if format == Format::Combined {
-            keep(&mut request.referer, head.field("referer").unwrap_or_default(), FIELD_BYTES);
-            keep(&mut request.agent, head.field("user-agent").unwrap_or_default(), FIELD_BYTES);
+            request.keep(Part::Referer, head.field("referer").unwrap_or_default());
+            request.keep(Part::Agent, head.field("user-agent").unwrap_or_default());
         }
     }
 
-    /// Remembers what was decided. Where a request goes is remembered attempt by attempt.
-    pub fn decided(&mut self, worker: &Worker, snapshot: &Snapshot, verdict: &Verdict) {
-        if worker.log.borrow().is_none() {
-            return;
-        }
+    /// Remembers what was decided, if the access log is on. Where a request goes is remembered attempt by attempt.
+    pub fn decided(&mut self, current: &Current, verdict: &Verdict) {
+        let Some(names) = &current.names else { return };
+        let snapshot = &current.table.snapshot;
         self.way.snapshot = Some(snapshot.hash().stamp());
         let (route, arm) = match verdict {
             Verdict::Forward(_) => return,
             Verdict::Answer(route) => (Some(*route), None),
             Verdict::Refuse(refusal) => (refusal.route, refusal.arm),
         };
-        let Some(route) = route.map(|route| snapshot.route(route)) else { return };
-        keep_name(&mut self.way.route, &route.name);
-        self.way.arm = arm.map_or("", |arm| route.arm(arm).name);
+        let Some(route) = route else { return };
+        self.way.route = Some(names.route(route));
+        self.way.arm = arm.map_or("", |arm| snapshot.route(route).arm(arm).name);
     }
 
-    /// Remembers where an attempt goes.
-    pub fn went_to(&mut self, table: &Table, decision: &Decision) {
-        let (snapshot, way) = (&table.snapshot, &mut self.way);
-        let route = snapshot.route(decision.route());
-        let server = snapshot.server(decision.server());
-        way.snapshot = Some(snapshot.hash().stamp());
-        keep_name(&mut way.route, &route.name);
-        keep_name(&mut way.backend, &snapshot.backend(server.backend).name);
-        keep_name(&mut way.server, server.name());
-        way.arm = route.arm(decision.arm()).name;
-        way.choose = decision.arm_reason().word();
-        way.fallback = decision.fallback();
-        way.sticky = decision.stickiness(table);
+    /// Remembers where an attempt goes, if the access log is on.
+    pub fn went_to(&mut self, current: &Current, decision: &Decision) {
+        let Some(names) = &current.names else { return };
+        let snapshot = &current.table.snapshot;
+        self.way = Way {
+            route: Some(names.route(decision.route())),
+            arm: snapshot.route(decision.route()).arm(decision.arm()).name,
+            choose: decision.arm_reason().word(),
+            fallback: decision.fallback(),
+            server: Some(names.server(decision.server())),
+            sticky: decision.stickiness(&current.table),
+            snapshot: Some(snapshot.hash().stamp()),
+        };
     }
 
     /// Remembers how its tunnel ended.
@@ -130,14 +110,15 @@ impl Line {
 
     /// The exchange's id.
     pub fn request_id(&self) -> &str {
-        &self.request.id
+        &self.id
     }
 }
 
 /// Counts the exchange, which `meter` has followed, and writes its line.
 pub fn record(worker: &Worker, line: &Line, listener: u32, meter: Meter, attempts: u32, end: End) {
-    let phases = meter.end(&worker.metrics, &end, worker.driver.now());
-    write(worker, line, listener, end, phases, attempts);
+    let now = worker.driver.now();
+    let phases = meter.end(&worker.metrics, &end, now);
+    write(worker, line, listener, end, phases, attempts, now);
 }
 
 /// Does the same for a client that left before its request's head was complete.
@@ -145,29 +126,40 @@ pub fn record_unread(worker: &Worker, line: &Line, listener: u32) {
     let reason = CLIENT_LEFT;
     let end = End { status: reason.status, reason: Some(reason), bytes_received: 0, bytes_sent: 0 };
     count_unread(&worker.metrics, listener, &end);
-    write(worker, line, listener, end, Phases::default(), 0);
+    write(worker, line, listener, end, Phases::default(), 0, worker.now());
 }
 
-fn write(worker: &Worker, line: &Line, listener: u32, end: End, phases: Phases, attempts: u32) {
+fn write(
+    worker: &Worker,
+    line: &Line,
+    listener: u32,
+    end: End,
+    phases: Phases,
+    attempts: u32,
+    now: Duration,
+) {
     let mut log = worker.log.borrow_mut();
     let Some(log) = log.as_mut() else { return };
-    let Some(rate) = log.sampling().rate(&line.request.id, &end, phases.total_us) else { return };
+    let ending = Ending::of(&end, &phases, attempts, line.tunnel);
+    let Some(rate) = log.sampling().rate(&line.id, end.status, ending.cause, phases.total_us) else { return };
     let current = worker.current();
+    let listener =
+        current.names.as_ref().map_or(&b""[..], |names| names.listener(current.listener_index(listener)));
     let record = Record {
-        at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-        listener: &current.listener(listener).name,
+        at: log.time_of_day(now),
+        id: &line.id,
+        listener,
         request: &line.request,
         way: &line.way,
         end,
-        ending: Ending::of(&end, &phases, attempts, line.tunnel),
+        ending,
         attempts,
         head_us: line.head_us,
         phases,
         rate,
     };
-    let dropped = u64::from(!log.record(&record)) + log.take_lost();
-    if dropped > 0 {
-        worker.counters().log_lines_dropped.add(dropped);
+    if !log.record(&record) {
+        worker.counters().log_lines_dropped.add(1);
     }
 }
 

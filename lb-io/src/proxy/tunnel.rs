@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::relay::{Flow, Pumped, come_back, pump};
 use crate::driver::ConnKey;
 use crate::http1::Framing;
-use crate::log::ending::Cause;
+use crate::reason::Cause;
 use crate::worker::Worker;
 use crate::worker::tasks::{TaskIndex, wait};
 

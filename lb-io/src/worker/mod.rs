@@ -31,6 +31,8 @@ use self::timers::Timers;
 use crate::counters::Counters;
 use crate::driver::{ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Socket};
 use crate::log::LogBuffer;
+use crate::log::names::Names;
+use crate::log::record::Format;
 use crate::metrics::registry::WorkerPlaces;
 use crate::metrics::{Layout, Recorder};
 use crate::proxy::exchange;
@@ -86,6 +88,8 @@ pub struct Current {
     pub pools: Vec<u32>,
     /// Where it is counted.
     pub layout: Arc<Layout>,
+    /// What access log lines say of it; none: there is no access log.
+    pub names: Option<Names>,
     /// Place in the snapshot, by listener of ours.
     listeners: Box<[u32]>,
 }
@@ -170,7 +174,8 @@ impl Worker {
         let mut randomness = Randomness::new(seed);
         let retry_budget = RetryBudget::new(table.snapshot.retry_budget_percent());
         let cursors = Cursors::new(randomness.draw() as u64);
-        let current = Rc::new(current_of(table, metrics.layout(), listener_names, cursors, &mut pools).0);
+        let format = log.as_ref().map(LogBuffer::format);
+        let current = current_of(table, metrics.layout(), format, listener_names, cursors, &mut pools).0;
         let now = driver.now();
         let alone = Siblings::of(1).swap_remove(0);
         Rc::new(Self {
@@ -185,7 +190,7 @@ impl Worker {
             log: RefCell::new(log),
             randomness: RefCell::new(randomness),
             retry_budget: RefCell::new(retry_budget),
-            current: RefCell::new(current),
+            current: RefCell::new(Rc::new(current)),
             listener_names: Arc::clone(listener_names),
             limits,
             listeners: RefCell::default(),
@@ -235,8 +240,9 @@ impl Worker {
         let layout = self.metrics.layout();
         let cursors = self.current.borrow().cursors.borrow().clone();
         self.retry_budget.borrow_mut().set_percent(table.snapshot.retry_budget_percent());
+        let format = self.log.borrow().as_ref().map(LogBuffer::format);
         let (next, orphans) =
-            current_of(table, layout, &self.listener_names, cursors, &mut self.pools.borrow_mut());
+            current_of(table, layout, format, &self.listener_names, cursors, &mut self.pools.borrow_mut());
         *self.current.borrow_mut() = Rc::new(next);
         for conn in orphans {
             self.slot(conn, |slot| slot.owner = Owner::None);
@@ -682,6 +688,7 @@ impl Worker {
 fn current_of(
     table: Arc<Table>,
     layout: Arc<Layout>,
+    format: Option<Format>,
     listener_names: &[Box<str>],
     mut cursors: Cursors,
     pools: &mut Pools,
@@ -691,5 +698,6 @@ fn current_of(
     // A snapshot without one of our listeners is not published; its first one's rules would do no harm.
     let listeners =
         listener_names.iter().map(|name| table.snapshot.listener_index(name).unwrap_or(0)).collect();
-    (Current { table, cursors: RefCell::new(cursors), pools: places, layout, listeners }, orphans)
+    let names = format.map(|format| Names::of(&table.snapshot, format));
+    (Current { table, cursors: RefCell::new(cursors), pools: places, layout, names, listeners }, orphans)
 }
