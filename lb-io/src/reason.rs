@@ -1,7 +1,7 @@
 //! Why we ended an exchange ourselves: a status, a stable word and who was at fault, for the client, the log and the
 //! metrics.
 
-use lb_core::decide::{Refusal, RefusalReason};
+use lb_core::decide::RefusalReason;
 
 /// A status with its reason word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +30,21 @@ impl Reason {
     }
 
     /// For what the core refuses.
-    pub fn of_refusal(refusal: &Refusal) -> Reason {
-        let cause = match refusal.reason {
-            RefusalReason::NoRoute
-            | RefusalReason::BadPath
-            | RefusalReason::EncodedSlash
-            | RefusalReason::PathTooLong => Cause::Refused,
-            RefusalReason::NoServer | RefusalReason::ArmDown => Cause::ServerFailed,
-        };
-        reason(refusal.status(), refusal.word(), cause)
+    pub fn of_refusal(refusal: RefusalReason) -> Reason {
+        // A word of the core's that is not known here; a test sees to it that there is none.
+        let unknown = if refusal.status() < 500 { Cause::Refused } else { Cause::ServerFailed };
+        reason(refusal.status(), refusal.word(), cause_of(refusal).unwrap_or(unknown))
+    }
+}
+
+fn cause_of(refusal: RefusalReason) -> Option<Cause> {
+    match refusal {
+        RefusalReason::NoRoute
+        | RefusalReason::BadPath
+        | RefusalReason::EncodedSlash
+        | RefusalReason::PathTooLong => Some(Cause::Refused),
+        RefusalReason::NoServer | RefusalReason::ArmDown => Some(Cause::ServerFailed),
+        _ => None,
     }
 }
 
@@ -177,5 +183,17 @@ pub fn phrase(status: u16) -> &'static str {
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_of_the_core_has_its_cause() {
+        for refusal in RefusalReason::ALL {
+            assert!(cause_of(*refusal).is_some(), "{refusal:?}: say who ended the exchange");
+        }
     }
 }

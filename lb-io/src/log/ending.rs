@@ -113,7 +113,7 @@ impl Ending {
 mod tests {
     use super::*;
     use crate::reason::*;
-    use lb_core::decide::{Refusal, RefusalReason};
+    use lb_core::decide::RefusalReason;
 
     fn ended(reason: Option<Reason>, come_to: u32) -> (String, &'static str) {
         let end = End { status: 200, reason, bytes_received: 0, bytes_sent: 0 };
@@ -131,7 +131,6 @@ mod tests {
     #[test]
     fn the_letters_are_haproxys() {
         let refused = |status, word| Some(Reason::of_request(status, word));
-        let no_server = Refusal { reason: RefusalReason::NoServer, route: None, arm: None };
         for (reason, come_to, letters, word) in [
             (None, 3, "----", "complete"),
             (None, 0, "LR--", "answered"),
@@ -153,7 +152,7 @@ mod tests {
             (Some(STOPPED), 3, "KD--", "stopped"),
             (refused(400, "bad_path"), 0, "PR--", "refused"),
             (refused(404, "no_route"), 0, "PR--", "refused"),
-            (Some(Reason::of_refusal(&no_server)), 0, "SC--", "server_failed"),
+            (Some(Reason::of_refusal(RefusalReason::NoServer)), 0, "SC--", "server_failed"),
             (refused(413, "body_too_large"), 2, "PH--", "refused"),
         ] {
             assert_eq!(ended(reason, come_to), (letters.to_owned(), word), "{reason:?} {come_to}");

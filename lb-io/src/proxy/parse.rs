@@ -233,7 +233,7 @@ fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Pl
     let keep_alive = head.keep_alive && !worker.is_draining();
     let (course, route) = match verdict {
         _ if worker.buffers.borrow().is_scarce() => (Course::Refuse(OVERLOADED), None),
-        Verdict::Refuse(refusal) => (Course::Refuse(Reason::of_refusal(&refusal)), refusal.route),
+        Verdict::Refuse(refusal) => (Course::Refuse(Reason::of_refusal(refusal.reason)), refusal.route),
         Verdict::Answer(route) => {
             // Without reading the body the connection cannot be used again.
             let keep_alive = keep_alive && is_bodiless(head.body);
