@@ -5,6 +5,7 @@
 
 pub mod buffers;
 pub mod conns;
+mod current;
 pub mod pipes;
 pub mod randomness;
 pub mod siblings;
@@ -23,6 +24,8 @@ use lb_core::{Cursors, RetryBudget, Table};
 
 use self::buffers::BufferPool;
 use self::conns::{Conns, Fill, Owner};
+pub use self::current::Current;
+use self::current::current_of;
 use self::pipes::Pipes;
 use self::randomness::Randomness;
 use self::siblings::{Handed, Siblings};
@@ -31,10 +34,8 @@ use self::timers::Timers;
 use crate::counters::Counters;
 use crate::driver::{ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Socket};
 use crate::log::LogBuffer;
-use crate::log::names::Names;
-use crate::log::record::Format;
+use crate::metrics::Recorder;
 use crate::metrics::registry::WorkerPlaces;
-use crate::metrics::{Layout, Recorder};
 use crate::proxy::exchange;
 use crate::proxy::pool::Pools;
 
@@ -75,34 +76,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { connections: 8_000, held: 256, pipes: 32, workers: 1, buffer_bytes: 256 << 20 }
-    }
-}
-
-/// The table in force, with what a worker keeps for it.
-pub struct Current {
-    /// The table.
-    pub table: Arc<Table>,
-    /// Where round robins stand.
-    pub cursors: RefCell<Cursors>,
-    /// Pool of idle connections, by server.
-    pub pools: Vec<u32>,
-    /// Where it is counted.
-    pub layout: Arc<Layout>,
-    /// What access log lines say of it; none: there is no access log.
-    pub names: Option<Names>,
-    /// Place in the snapshot, by listener of ours.
-    listeners: Box<[u32]>,
-}
-
-impl Current {
-    /// The place in the snapshot of a listener of ours.
-    pub fn listener_index(&self, listener: u32) -> u32 {
-        self.listeners[listener as usize]
-    }
-
-    /// What the snapshot says of a listener of ours.
-    pub fn listener(&self, listener: u32) -> &lb_core::snapshot::Listener {
-        self.table.snapshot.listener(self.listener_index(listener))
     }
 }
 
@@ -683,21 +656,4 @@ impl Worker {
             self.log_since.set(None);
         }
     }
-}
-
-fn current_of(
-    table: Arc<Table>,
-    layout: Arc<Layout>,
-    format: Option<Format>,
-    listener_names: &[Box<str>],
-    mut cursors: Cursors,
-    pools: &mut Pools,
-) -> (Current, Vec<ConnKey>) {
-    let (places, orphans) = pools.keep(table.live.servers().iter());
-    cursors.fit(&table);
-    // A snapshot without one of our listeners is not published; its first one's rules would do no harm.
-    let listeners =
-        listener_names.iter().map(|name| table.snapshot.listener_index(name).unwrap_or(0)).collect();
-    let names = format.map(|format| Names::of(&table.snapshot, format));
-    (Current { table, cursors: RefCell::new(cursors), pools: places, layout, names, listeners }, orphans)
 }

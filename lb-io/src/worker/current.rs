@@ -1,0 +1,58 @@
+//! The table in force, with what a worker keeps for it.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use lb_core::{Cursors, Table};
+
+use crate::driver::ConnKey;
+use crate::log::names::Names;
+use crate::log::record::Format;
+use crate::metrics::Layout;
+use crate::proxy::pool::Pools;
+
+/// The table in force, with what a worker keeps for it.
+pub struct Current {
+    /// The table.
+    pub table: Arc<Table>,
+    /// Where round robins stand.
+    pub cursors: RefCell<Cursors>,
+    /// Pool of idle connections, by server.
+    pub pools: Vec<u32>,
+    /// Where it is counted.
+    pub layout: Arc<Layout>,
+    /// What access log lines say of it; none: there is no access log.
+    pub names: Option<Names>,
+    /// Place in the snapshot, by listener of ours.
+    listeners: Box<[u32]>,
+}
+
+impl Current {
+    /// The place in the snapshot of a listener of ours.
+    pub fn listener_index(&self, listener: u32) -> u32 {
+        self.listeners[listener as usize]
+    }
+
+    /// What the snapshot says of a listener of ours.
+    pub fn listener(&self, listener: u32) -> &lb_core::snapshot::Listener {
+        self.table.snapshot.listener(self.listener_index(listener))
+    }
+}
+
+/// A table as this worker needs it, and idle connections to servers that it no longer has.
+pub(super) fn current_of(
+    table: Arc<Table>,
+    layout: Arc<Layout>,
+    format: Option<Format>,
+    listener_names: &[Box<str>],
+    mut cursors: Cursors,
+    pools: &mut Pools,
+) -> (Current, Vec<ConnKey>) {
+    let (places, orphans) = pools.keep(table.live.servers().iter());
+    cursors.fit(&table);
+    // A snapshot without one of our listeners is not published; its first one's rules would do no harm.
+    let listeners =
+        listener_names.iter().map(|name| table.snapshot.listener_index(name).unwrap_or(0)).collect();
+    let names = format.map(|format| Names::of(&table.snapshot, format));
+    (Current { table, cursors: RefCell::new(cursors), pools: places, layout, names, listeners }, orphans)
+}
