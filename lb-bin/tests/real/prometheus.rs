@@ -219,3 +219,17 @@ fn the_shipped_rules_say_what_they_should() {
     fs::write(&file, tests).unwrap();
     run_ok(Command::new("promtool").args(["test", "rules"]).arg(&file));
 }
+
+#[test]
+fn every_shipped_rule_is_seen_to_fire() {
+    let rules = fs::read_to_string(shipped("alerts.yml")).unwrap();
+    let names: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(names.len() > 10, "{names:?}");
+    let tests = include_str!("alerts.test.yml");
+    let fires = |name: &&str| {
+        let named = format!("alertname: {name}\n");
+        tests.split(&named).skip(1).any(|test| test.trim_start().starts_with("exp_alerts:\n"))
+    };
+    let quiet: Vec<&str> = names.iter().filter(|name| !fires(name)).copied().collect();
+    assert!(quiet.is_empty(), "no test in alerts.test.yml expects these: {quiet:?}");
+}
