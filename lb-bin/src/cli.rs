@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lb_control::config::value::duration;
 
 /// An HTTP load balancer: routes, splits, sticks and balances.
 #[derive(Debug, Parser)]
@@ -40,6 +42,10 @@ pub(crate) enum Command {
     Explain(ExplainArguments),
     /// Balance three small servers that are built in: something to try at once.
     Demo(DemoArguments),
+    /// Look at a running process: shares, rates, times, servers, changes.
+    ///
+    /// It asks the admin listener; without --at and --config the one at 127.0.0.1:9900.
+    Top(TopArguments),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +91,37 @@ pub(crate) struct ExplainArguments {
     /// The listener's name; the one with the URL's port, else the first, unless given.
     #[arg(long, value_name = "NAME")]
     pub listener: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArguments {
+    /// The admin address of the running process: 127.0.0.1:9900 or unix:/path.
+    #[arg(long, value_name = "ADMIN")]
+    pub at: Option<String>,
+
+    /// The config file that names it.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "at")]
+    pub config: Option<PathBuf>,
+
+    /// Print everything once, as plain text; with --format json the document itself.
+    #[arg(long)]
+    pub once: bool,
+
+    /// How often to ask.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+
+    /// Show only routes, backends and servers whose names have this in them.
+    #[arg(value_name = "FILTER")]
+    pub filter: Option<String>,
+}
+
+/// The shortest time between two questions.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text).map_err(|refused| format!("expected {}", refused.expected))?;
+    if interval < INTERVAL_MIN { Err("at least 100ms".to_owned()) } else { Ok(interval) }
 }
 
 #[derive(Debug, Args)]

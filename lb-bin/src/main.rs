@@ -10,6 +10,7 @@ mod output;
 mod readings;
 mod run;
 mod signals;
+mod top;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments, format),
         Command::Explain(arguments) => explain::explain(arguments, format),
         Command::Demo(arguments) => demo::demo(&arguments, format),
+        Command::Top(arguments) => top::top(&arguments, format),
     };
     ending.into()
 }

@@ -29,5 +29,6 @@ mod readme;
 mod reload;
 mod splits;
 mod statsd;
+mod top;
 mod tunnels;
 mod workers;
