@@ -81,7 +81,7 @@ structs! {
     Reply { status, body, content_type }
     BackendSpec {
         name, balance, hash_key, sticky, servers, timeouts, retry, accept_legacy_responses, max_load_percent,
-        slow_start, fail_open_below, spill_below,
+        slow_start, fail_open_below, spill_below, annex,
     }
     StickySpec { cookie }
     ServerSpec { name, address, weight, backup, admin, zone }

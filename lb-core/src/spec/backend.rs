@@ -39,6 +39,9 @@ pub struct BackendSpec {
     /// Below this share of its weight that is up, the node's own zone spills over to the others. Absent:
     /// [`defaults::SPILL_BELOW`](crate::defaults::SPILL_BELOW).
     pub spill_below: Option<Share>,
+    /// What else is wanted of this backend that the core does not read, such as what its servers are asked to see
+    /// whether they are well: in any form, as a part of the content hash, so that snapshots that differ in it differ.
+    pub annex: String,
 }
 
 impl BackendSpec {
