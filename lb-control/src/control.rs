@@ -24,6 +24,7 @@ use crate::admin::{self, AdminSocket};
 use crate::changes::{Change, Changes, Kind};
 use crate::config::address::AdminAddress;
 use crate::config::{Carried, Config, Listener, MetricsSettings, Origin};
+use crate::health::{Watcher, prober};
 use crate::metrics;
 use crate::report::Report;
 use crate::stats;
@@ -47,6 +48,8 @@ pub struct Setup {
     pub carried: Carried,
     /// The table that the workers serve by.
     pub table: Arc<Table>,
+    /// What knows the health of the table's servers: it was fitted to the table before the workers saw it.
+    pub health: Watcher,
     /// The workers.
     pub workers: Arc<dyn Workers>,
     /// The bound admin socket, if there is to be an admin listener.
@@ -87,6 +90,7 @@ impl Control {
         let shared = Arc::new(Shared {
             workers: Arc::clone(&setup.workers),
             stats: stats::keeping::Kept::new(&setup.table.snapshot),
+            health: setup.health,
             current: Mutex::new(Arc::new(Current {
                 table: setup.table,
                 listeners: setup.config.listeners.clone(),
@@ -110,7 +114,8 @@ impl Control {
         let keeper = Keeper::new(setup.origin, setup.config, setup.carried, Arc::clone(&shared));
         let socket = setup.admin;
         let (admin_shared, recent_shared) = (Arc::clone(&shared), Arc::clone(&shared));
-        let (watch_shared, stats_shared) = (Arc::clone(&shared), Arc::clone(&shared));
+        let watch_shared = Arc::clone(&shared);
+        let (stats_shared, health_shared) = (Arc::clone(&shared), Arc::clone(&shared));
         let settings = shared.metrics.statsd.clone();
         let teller = settings.map(|settings| statsd::Teller::new(Arc::clone(&shared), settings));
         let thread = std::thread::Builder::new().name("lb-control".to_owned()).spawn(move || {
@@ -137,6 +142,7 @@ impl Control {
                     () = metrics::keep_recent(recent_shared) => {}
                     () = watch::keeping::keep(watch_shared) => {}
                     () = stats::keeping::keep(stats_shared) => {}
+                    () = prober::run(health_shared) => {}
                     _ = stopped => {}
                 }
                 if let Some(teller) = teller {
@@ -203,6 +209,7 @@ impl Drop for Control {
 /// What the admin listener shows and a reload changes.
 pub(crate) struct Shared {
     pub(crate) workers: Arc<dyn Workers>,
+    pub(crate) health: Watcher,
     current: Mutex<Arc<Current>>,
     ready: AtomicBool,
     draining: AtomicBool,
@@ -243,7 +250,13 @@ impl Shared {
         self.draining.load(Relaxed)
     }
 
+    /// Whether we serve, and know of every server that is checked whether it can be used.
     pub(crate) fn is_ready(&self) -> bool {
+        self.serves() && self.health.undecided().is_empty()
+    }
+
+    /// Whether the workers serve.
+    pub(crate) fn serves(&self) -> bool {
         self.ready.load(Relaxed) && !self.is_draining()
     }
 

@@ -40,6 +40,7 @@ reply = { body = "hello" }
 
 [[backend]]
 name = "old"
+health = { kind = "tcp", address = "127.0.0.1", port = 9, initial = "up", interval = "1h", fast_interval = "1h" }
 server = [{ name = "a", address = "10.0.0.1:80" }, { name = "b", address = "10.0.0.2:80", backup = true }]
 
 [[backend]]
@@ -52,6 +53,12 @@ fn start(metrics: &str) -> (tempfile::TempDir, Running) {
     let file = dir.path().join("lb.toml");
     std::fs::write(&file, CONFIG.replace("METRICS", metrics)).expect("write");
     let running = Running::start(Path::new(&file));
+    // One check of each server, and the next in an hour: from now on all stands still.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while running.get("/servers").1.contains("under way") {
+        assert!(std::time::Instant::now() < deadline, "the first checks do not end");
+        std::thread::yield_now();
+    }
     (dir, running)
 }
 
@@ -262,6 +269,9 @@ fn haproxys_families_are_named_as_there() {
         "haproxy_backend_backup_servers{proxy=\"old\"} 1",
         "haproxy_server_status{proxy=\"old\",server=\"a\",state=\"UP\"} 1",
         "haproxy_server_status{proxy=\"old\",server=\"a\",state=\"DOWN\"} 0",
+        "haproxy_server_check_status{proxy=\"old\",server=\"a\",state=\"L4CON\"} 1",
+        "haproxy_server_check_status{proxy=\"old\",server=\"a\",state=\"L7OK\"} 0",
+        "haproxy_server_check_failures_total{proxy=\"old\",server=\"a\"} 1",
         "haproxy_backend_http_responses_total{proxy=\"old\",code=\"1xx\"} 1",
     ] {
         assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");

@@ -16,6 +16,7 @@ mod draining;
 mod driver_choice;
 mod failures;
 mod forwarding;
+mod health;
 mod jumps;
 mod killing;
 mod leaving;

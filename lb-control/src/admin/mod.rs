@@ -1,9 +1,10 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/jumps`, `/stats`, `/explain`.
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/jumps`, `/servers`, `/stats`, `/explain`.
 
 pub mod client;
 mod jumps;
 mod limit;
 mod metrics;
+mod servers;
 mod stats;
 
 use std::fmt;
@@ -120,6 +121,7 @@ fn app(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::show))
         .route("/jumps", get(jumps::show))
+        .route("/servers", get(servers::show))
         .route("/stats", get(stats::show))
         .route("/explain", get(show_explanation))
         .fallback(nothing)
@@ -134,7 +136,23 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     if shared.is_ready() {
         return (StatusCode::OK, "ready\n").into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", shared.state_word())).into_response()
+    let why = match (shared.is_draining(), shared.serves()) {
+        (true, _) => "draining\n".to_owned(),
+        (false, false) => "starting\n".to_owned(),
+        (false, true) => unchecked(&shared.health.undecided()),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+}
+
+/// Servers that are named where some are missing, at most.
+const MISSING_NAMED_MAX: usize = 20;
+
+/// Which servers have not been checked yet.
+fn unchecked(missing: &[lb_core::Identity]) -> String {
+    let named: Vec<String> = missing.iter().take(MISSING_NAMED_MAX).map(ToString::to_string).collect();
+    let more = missing.len().saturating_sub(MISSING_NAMED_MAX);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("not checked yet: {}{more}\n", named.join(", "))
 }
 
 async fn show_explanation(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
@@ -153,6 +171,6 @@ async fn show_explanation(State(shared): State<Arc<Shared>>, RawQuery(query): Ra
 }
 
 async fn nothing() -> Response {
-    (StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics, /jumps, /stats and /explain\n")
-        .into_response()
+    let there = "there are /livez, /readyz, /metrics, /jumps, /servers, /stats and /explain\n";
+    (StatusCode::NOT_FOUND, there).into_response()
 }

@@ -3,12 +3,15 @@
 use lb_core::spec::{Address, Admin, BackendSpec, HashKey, Policy, ServerSpec, Share, StickySpec};
 
 use super::address::{self, HostPort};
+use super::health;
 use super::reader::{Located, Reader, Scope};
 use super::settings::{retry, timeouts};
 use super::shapes;
 use super::source::Span;
 use super::tree::Value;
 use super::value::Refused;
+use crate::health::HealthSettings;
+use crate::health::settings::Target;
 
 /// A server whose address is a name: where its addresses go once they are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,13 +30,17 @@ pub struct NamedServer {
     pub span: Span,
 }
 
-pub(super) fn backends(reader: &mut Reader<'_>, root: Scope<'_>) -> (Vec<BackendSpec>, Vec<NamedServer>) {
+pub(super) fn backends(
+    reader: &mut Reader<'_>,
+    root: Scope<'_>,
+) -> (Vec<BackendSpec>, Vec<NamedServer>, HealthSettings) {
     let mut named = Vec::new();
+    let mut health = HealthSettings::default();
     let mut backends = Vec::new();
     for (index, scope) in reader.tables(root, "backend", &shapes::BACKEND).into_iter().enumerate() {
-        backends.push(backend(reader, scope, index, &mut named));
+        backends.push(backend(reader, scope, index, &mut named, &mut health));
     }
-    (backends, named)
+    (backends, named, health)
 }
 
 fn backend(
@@ -41,6 +48,7 @@ fn backend(
     scope: Scope<'_>,
     index: usize,
     named: &mut Vec<NamedServer>,
+    healths: &mut HealthSettings,
 ) -> BackendSpec {
     let policies: Vec<_> = Policy::ALL.iter().map(|policy| (policy.word(), *policy)).collect();
     let name =
@@ -73,8 +81,17 @@ fn backend(
             "at least one server such as { name = \"a\", address = \"10.0.1.10:8000\" }",
         );
     }
+    let mut watched = health::health(reader, scope);
     for (place, scope) in reader.tables(scope, "server", &shapes::SERVER).into_iter().enumerate() {
         let (server, name) = server(reader, scope);
+        let target = health::target(reader, scope, "check_address", "check_port");
+        if watched.checks.is_none() && !reader.broken.contains(&scope.span) {
+            for key in ["check_address", "check_port"] {
+                reader.no_effect(scope, key, "the backend has no `health`, so nobody checks its servers");
+            }
+        } else if target != Target::default() {
+            watched.targets.insert(server.name.clone(), target);
+        }
         backend.servers.push(server);
         named.extend(name.map(|(host, port, all, span)| NamedServer {
             backend: index,
@@ -85,6 +102,15 @@ fn backend(
             span,
         }));
     }
+    if watched.outliers.is_some()
+        && let ([ServerSpec { address: Address::Literal(_), .. }], Some(node)) =
+            (&*backend.servers, scope.table.get("outliers"))
+        && !matches!(node.value, Value::Boolean(false))
+    {
+        reader.no_effect(scope, "outliers", "there is one server only, and the last one is never ejected");
+    }
+    backend.annex = watched.content();
+    healths.insert(&backend.name, watched);
     backend
 }
 

@@ -11,6 +11,7 @@ pub mod address;
 mod backend;
 pub mod codes;
 mod gather;
+mod health;
 mod log;
 mod metrics;
 mod place;
@@ -26,6 +27,7 @@ pub mod value;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use lb_core::compile::codes as core_codes;
 use lb_core::spec::{Secrets, Spec};
@@ -36,6 +38,7 @@ use self::backend::NamedServer;
 use self::reader::{Located, Reader, Scope};
 use self::source::{SourceFile, Span};
 use self::tree::{Table, Value};
+use crate::health::HealthSettings;
 use crate::report::{Diagnostic, Report};
 
 pub(crate) use self::gather::plain;
@@ -91,6 +94,8 @@ pub struct Config {
     pub metrics: MetricsSettings,
     /// The listeners' addresses, in the order of the spec's listeners.
     pub listeners: Vec<Listener>,
+    /// How servers are checked and watched.
+    pub health: Arc<HealthSettings>,
     /// What the core compiled.
     pub spec: Spec,
 }
@@ -232,7 +237,7 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
     let retry = settings::retry(&mut reader, root, &shapes::RETRY);
     let (listeners, listener_specs) = settings::listeners(&mut reader, root, admin.as_ref());
     let routes = route::routes(&mut reader, root);
-    let (backends, named) = backend::backends(&mut reader, root);
+    let (backends, named, health) = backend::backends(&mut reader, root);
     let broken = reader.broken;
     let spec = Spec {
         secrets: Secrets::default(),
@@ -245,7 +250,16 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
         backends,
     };
     let admin = admin.map(|found| found.value);
-    let config = Config { engine, admin, state_dir, access_log, metrics: metrics.settings, listeners, spec };
+    let config = Config {
+        engine,
+        admin,
+        state_dir,
+        access_log,
+        metrics: metrics.settings,
+        listeners,
+        health: Arc::new(health),
+        spec,
+    };
     Document { config, tree, broken, named, secret_file, metrics_bound: metrics.bound }
 }
 

@@ -129,6 +129,8 @@ pub(super) const DEFAULT_BACKEND: Shape = Shape {
         "accept_legacy_responses",
         "slow_start",
         "fail_open_below",
+        "health",
+        "outliers",
     ],
     later: BACKEND.later,
 };
@@ -239,18 +241,53 @@ pub(super) const BACKEND: Shape = Shape {
         "max_load",
         "fail_open_below",
         "spill_below",
-    ],
-    later: &[
         "health",
-        "max_requests",
-        "max_connections",
-        "queue",
-        "discovery",
-        "tls",
-        "protocol",
-        "proxy_protocol",
         "outliers",
     ],
+    later: &["max_requests", "max_connections", "queue", "discovery", "tls", "protocol", "proxy_protocol"],
+};
+
+pub(super) const HEALTH: Shape = Shape {
+    what: "a health check",
+    keys: &[
+        "kind",
+        "path",
+        "method",
+        "host",
+        "headers",
+        "expect",
+        "body",
+        "send",
+        "user",
+        "interval",
+        "fast_interval",
+        "timeout",
+        "rise",
+        "fall",
+        "initial",
+        "address",
+        "port",
+    ],
+    later: &["tls", "agent", "proxy_protocol"],
+};
+
+pub(super) const OUTLIERS: Shape = Shape {
+    what: "a table of outliers",
+    keys: &[
+        "failures",
+        "ratio",
+        "ratio_attempts",
+        "latency",
+        "latency_min",
+        "latency_responses",
+        "server_errors",
+        "window",
+        "ejection",
+        "ejection_max",
+        "forgive_after",
+        "max_ejected",
+    ],
+    later: &[],
 };
 
 pub(super) const STICKY: Shape =
@@ -258,6 +295,6 @@ pub(super) const STICKY: Shape =
 
 pub(super) const SERVER: Shape = Shape {
     what: "a server",
-    keys: &["name", "address", "weight", "backup", "resolve", "admin", "zone"],
+    keys: &["name", "address", "weight", "backup", "resolve", "admin", "zone", "check_address", "check_port"],
     later: &["health", "tls", "max_requests", "max_connections", "slow_start", "proxy_protocol"],
 };

@@ -100,6 +100,7 @@ impl Keeper {
         let before = self.shared.current();
         let table = Arc::new(Table::new(snapshot, Some(&before.table)));
         // Whoever must know a table's servers before anybody is sent to them is told of it here.
+        self.shared.health.fit(&table, &self.config.health, self.shared.workers.now());
         self.shared.workers.publish(Arc::clone(&table));
         self.shared.stats.published(&table.snapshot, &self.shared.changes);
         let (hash, generation) = (table.snapshot.hash(), before.generation + 1);

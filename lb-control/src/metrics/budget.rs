@@ -7,7 +7,7 @@ use std::fmt;
 
 use lb_core::Snapshot;
 
-use super::collect::STATES;
+use super::collect::{CHECK_SERIES, STATES};
 use super::family::Edges;
 use super::haproxy;
 use super::subjects::{ARM, BACKEND, LISTENER, PROCESS, SERVER, WORKER};
@@ -67,7 +67,12 @@ impl Budget {
             + 2 * Edges::Coarse.series()
             + haproxy(haproxy::PER_BACKEND);
         // Of the live state: up, in flight, picks, changes of health, removals, six classes, three kinds of failures.
-        let per_server = of(SERVER.len()) + some + Edges::Coarse.series() + 14 + haproxy(haproxy::PER_SERVER);
+        let per_server = of(SERVER.len())
+            + some
+            + Edges::Coarse.series()
+            + 14
+            + CHECK_SERIES
+            + haproxy(haproxy::PER_SERVER);
         Budget {
             process: CONTROL
                 + of(PROCESS.len())

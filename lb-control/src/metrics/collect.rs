@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use lb_core::{Health, ServerLive, Snapshot};
+use lb_core::{Health, Identity, ServerLive, Snapshot};
 
 use super::family::{Edges, Family, Kind, Label, Labels, Sample, Value};
 use super::haproxy;
 use super::subjects::{ARM, BACKEND, LISTENER, Number, PROCESS, SERVER, WORKER};
 use crate::config::{MetricsSettings, StatusDetail};
 use crate::control::{Current, Shared};
+use crate::health::Shown;
 use crate::workers::{
     ArmReading, BackendReading, ByReason, ByStatus, ListenerReading, Reading, ServerReading,
 };
@@ -22,6 +23,7 @@ pub(super) struct Read {
     pub(super) arms: Vec<ArmReading>,
     pub(super) backends: Vec<BackendReading>,
     pub(super) servers: Vec<ServerReading>,
+    pub(super) checks: Vec<(Identity, Shown)>,
 }
 
 /// All families, those without a sample left out.
@@ -35,6 +37,7 @@ pub(crate) fn families(shared: &Shared) -> Vec<Family> {
         arms: workers.arms(),
         backends: workers.backends(),
         servers: workers.servers(),
+        checks: if settings.servers { shared.health.shown(workers.now()) } else { Vec::new() },
     };
     let mut families = control(shared, &read);
     families.extend(process(&read.workers, settings));
@@ -43,6 +46,7 @@ pub(crate) fn families(shared: &Shared) -> Vec<Family> {
     families.extend(backends(&read, settings));
     if settings.servers {
         families.extend(live(&read));
+        families.extend(checks(&read));
         families.extend(servers(&read.servers, settings));
     }
     if settings.haproxy {
@@ -463,6 +467,49 @@ fn live(read: &Read) -> Vec<Family> {
                 let sample = |(kind, count)| sample(&labels.with("kind", kind), Value::Count(count));
                 kinds.map(sample).to_vec()
             },
+        ),
+    ]
+}
+
+/// Series that [`checks`] has for a server.
+pub(super) const CHECK_SERIES: u64 = 6;
+
+/// What checks and ejections came to.
+fn checks(read: &Read) -> Vec<Family> {
+    let subjects: Vec<_> = read
+        .checks
+        .iter()
+        .map(|(identity, shown)| {
+            (server_labels(&identity.backend, &identity.name, &identity.address.to_string()), shown)
+        })
+        .collect();
+    let checked: Vec<_> = subjects.iter().filter(|(_, it)| it.checked).cloned().collect();
+    let one = |labels: &Labels, value| vec![sample(labels, value)];
+    vec![
+        spread(Kind::Counter, "lb_server_checks", "Checks by result", &checked, |labels, it| {
+            let totals =
+                [("good", it.totals.good), ("bad", it.totals.bad), ("not_asked", it.totals.not_asked)];
+            totals.map(|(word, count)| sample(&labels.with("result", word), Value::Count(count))).to_vec()
+        }),
+        spread(
+            Kind::Gauge,
+            "lb_server_check_seconds",
+            "How long the last check of the server took",
+            &checked,
+            |labels, it| {
+                let took = it.last.as_ref().map(|(_, took, _)| Value::Part(took.as_secs_f64()));
+                took.map(|took| sample(labels, took)).into_iter().collect()
+            },
+        ),
+        spread(Kind::Gauge, "lb_server_ejected", "1 while the server is ejected", &subjects, |labels, it| {
+            one(labels, Value::Level(u64::from(it.ejected.is_some())))
+        }),
+        spread(
+            Kind::Counter,
+            "lb_server_ejections",
+            "Times that the server was ejected",
+            &subjects,
+            |labels, it| one(labels, Value::Count(it.totals.ejections)),
         ),
     ]
 }

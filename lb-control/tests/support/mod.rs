@@ -8,6 +8,7 @@ use std::time::Duration;
 use lb_control::admin::AdminSocket;
 use lb_control::admin::client::get;
 use lb_control::config::{Loaded, Origin, Purpose, load_blocking};
+use lb_control::health::Watcher;
 use lb_control::{ArmReading, BackendReading, Control, Reading, ServerReading, Setup, Workers};
 use lb_core::Table;
 
@@ -70,11 +71,15 @@ impl Running {
         let plan = plan.unwrap_or_else(|| panic!("{}", report.text("")));
         let workers = Arc::new(Remembering::default());
         let admin = plan.config.admin.as_ref().map(|address| AdminSocket::bind(address).expect("free"));
+        let table = Arc::new(Table::new(plan.snapshot, None));
+        let health = Watcher::default();
+        health.fit(&table, &plan.config.health, workers.now());
         let setup = Setup {
             origin,
             config: plan.config,
             carried: plan.carried,
-            table: Arc::new(Table::new(plan.snapshot, None)),
+            table,
+            health,
             workers: Arc::clone(&workers) as Arc<_>,
             admin,
         };

@@ -2,8 +2,8 @@
 //!
 //! Frontends are listeners, backends backends, servers servers. A session is a connection to a frontend, and an
 //! exchange at a backend or an attempt at a server. `*_time_average_seconds` are means of the last minute, where
-//! HAProxy has those of the last 1024 sessions. Families about what we do not have (queues, compression, caches,
-//! checks of its kinds) are left out.
+//! HAProxy has those of the last 1024 sessions. Families about what we do not have (queues, compression, caches)
+//! are left out.
 
 pub(crate) mod means;
 
@@ -15,6 +15,7 @@ use lb_core::{Identity, ServerIndex};
 use super::collect::{Read, label, sample, state};
 use super::family::{Family, Kind, Labels, Value};
 use crate::config::MetricsSettings;
+use crate::health::{Shown, Sort};
 use crate::workers::{AttemptNumbers, BackendReading, ByReason, ByStatus, ListenerReading};
 
 /// Series for each frontend at most: plain numbers, two states, six classes.
@@ -22,12 +23,30 @@ pub(super) const PER_FRONTEND: u64 = FRONTEND.len() as u64 + 2 + 6;
 /// Series for each backend at most: plain numbers, states of it and of its servers, classes, means and live numbers.
 pub(super) const PER_BACKEND: u64 = BACKEND.len() as u64 + 2 + STATES.len() as u64 + 6 + 3 + 3;
 /// Series for each server at most.
-pub(super) const PER_SERVER: u64 = SERVER.len() as u64 + STATES.len() as u64 + 6 + 3 + 3;
+pub(super) const PER_SERVER: u64 =
+    SERVER.len() as u64 + STATES.len() as u64 + 6 + 3 + 3 + CHECK_STATES.len() as u64 + 3;
 /// Series for the process.
 pub(super) const PER_PROCESS: u64 = 6;
 
 /// A server's states in HAProxy's words, ours being the first four in [`super::collect::STATES`]'s order.
 const STATES: [&str; 5] = ["UP", "DOWN", "DRAIN", "MAINT", "NOLB"];
+
+/// What a check has found in HAProxy's words, as far as ours can.
+const CHECK_STATES: [&str; 7] = ["L4OK", "L4TOUT", "L4CON", "L7OK", "L7TOUT", "L7RSP", "L7STS"];
+
+/// The word for a sort of result; none for what says nothing about the server.
+fn check_state(sort: Sort) -> &'static str {
+    match sort {
+        Sort::Connected => "L4OK",
+        Sort::ConnectTimeout => "L4TOUT",
+        Sort::NotConnected => "L4CON",
+        Sort::Answered => "L7OK",
+        Sort::AnswerTimeout => "L7TOUT",
+        Sort::WrongAnswer => "L7RSP",
+        Sort::WrongStatus => "L7STS",
+        Sort::NotAsked => "",
+    }
+}
 
 type Number<S> = (Kind, &'static str, &'static str, fn(&S) -> u64);
 
@@ -263,6 +282,12 @@ fn servers(read: &Read, means: &means::Means) -> Vec<Family> {
     let mut weights = gauge("haproxy_server_weight", "Its weight");
     let mut configured = gauge("haproxy_server_uweight", "Its configured weight");
     let mut downs = family(Kind::Counter, "haproxy_server_check_up_down", "Times that it went down");
+    let mut check_states = gauge("haproxy_server_check_status", "1 for what its last check has found");
+    let mut check_codes = gauge("haproxy_server_check_code", "Status of the response to its last check");
+    let mut check_times = gauge("haproxy_server_check_duration_seconds", "How long its last check took");
+    let mut check_failures =
+        family(Kind::Counter, "haproxy_server_check_failures", "Checks that did not get what they expected");
+    let checks: HashMap<_, _> = read.checks.iter().map(|(identity, shown)| (identity, shown)).collect();
     let [mut connect, mut response, mut total] = average_families("server");
     for (wanted, live) in table.snapshot.servers().iter().zip(table.live.servers()) {
         let Identity { backend, name, address } = &wanted.identity;
@@ -280,6 +305,13 @@ fn servers(read: &Read, means: &means::Means) -> Vec<Family> {
         // It begins up, so of all changes the first is down.
         let went_down = u64::from(live.counters().health_changes).div_ceil(2);
         downs.samples.push(sample(&labels, Value::Count(went_down)));
+        if let Some(Shown { last: Some((found, took, _)), totals, .. }) = checks.get(&wanted.identity) {
+            status(&mut check_states, &labels, &CHECK_STATES, check_state(found.sort));
+            let code = found.status.map(|code| Value::Level(u64::from(code)));
+            check_codes.samples.extend(code.map(|code| sample(&labels, code)));
+            check_times.samples.push(sample(&labels, Value::Part(took.as_secs_f64())));
+            check_failures.samples.push(sample(&labels, Value::Count(totals.bad)));
+        }
         classes(&mut responses, &labels, &reading.attempts.responses);
         let mean = means.of_server(reading);
         for (family, mean) in
@@ -291,5 +323,6 @@ fn servers(read: &Read, means: &means::Means) -> Vec<Family> {
     }
     let mut families = numbers(SERVER, &subjects, |it| &it.attempts);
     families.extend([responses, states, weights, configured, downs, connect, response, total]);
+    families.extend([check_states, check_codes, check_times, check_failures]);
     families
 }
