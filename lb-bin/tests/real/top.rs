@@ -111,6 +111,54 @@ fn once_is_for_scripts() {
     }
 }
 
+#[test]
+fn a_file_says_whom_to_ask() {
+    let (old, new) = (Origin::named("old"), Origin::named("new"));
+    let lb = Lb::start(Driver::Auto, config(&old, &new));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("other.toml");
+    // Who listens everywhere is asked here.
+    for admin in [lb.admin.to_string(), format!("0.0.0.0:{}", lb.admin.port())] {
+        let config = format!(
+            "[admin]\nlisten = \"{admin}\"\n[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\n\
+             [[route]]\nname = \"all\"\nreply = {{ status = 200, body = \"here\" }}\n"
+        );
+        std::fs::write(&file, config).unwrap();
+        let output = top(&["--once", "-c", &file.display().to_string()]);
+        assert!(output.status.success() && text(&output.stdout).contains("shop/canary"), "{output:?}");
+    }
+    std::fs::write(&file, "[admin]\nlisten = 7\n").unwrap();
+    let output = top(&["--once", "-c", &file.display().to_string()]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(text(&output.stderr).contains("Nobody was asked."), "{output:?}");
+    let output = top(&["--once", "--interval", "1ms"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn programs_read_a_document_a_line() {
+    let origin = Origin::named("old");
+    let lb = Lb::start(Driver::Auto, config(&origin, &origin));
+    let mut child = Command::new(BINARY)
+        .args(["top", "--format", "json", "--interval", "100ms", "--at", &lb.admin.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let times: Vec<f64> = lines
+        .take(3)
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(&line.unwrap()).expect("JSON")["at"].as_f64().unwrap()
+        })
+        .collect();
+    assert!(times.is_sorted_by(|earlier, later| earlier < later), "{times:?}");
+    // Nobody reads on, which ends it.
+    until("it to end", || child.try_wait().unwrap().is_some());
+    assert!(child.wait().unwrap().success());
+}
+
 /// `lb demo` with its admin listener where it is told. Dropping it kills it.
 struct Demo(Child);
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lb_core::histogram::Histogram;
+use lb_core::histogram::{BUCKETS, Histogram};
 
 use super::document::{Lately, Quantiles};
 use crate::watch::times::Times;
@@ -10,6 +10,11 @@ use crate::workers::{AttemptNumbers, ByStatus, by_hundreds, since};
 
 /// Parts that are kept.
 pub(super) const PARTS_MAX: usize = 5;
+
+/// Bytes that the last seconds of a subject take at most: counts of eight bytes for what was read last, and of four for
+/// each part, by every bucket. One that is never asked takes a fifth of that.
+const BYTES_MAX: usize = BUCKETS * 8 + PARTS_MAX * BUCKETS * 4 + 1536;
+const _: () = assert!(BYTES_MAX <= 8 << 10, "as stats/mod.rs and docs/operating/top.md say");
 
 /// What was counted until now.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +54,10 @@ impl Came {
     /// Adds what came of another subject within the same seconds.
     pub(super) fn join(&mut self, other: &Came) {
         self.seconds = self.seconds.max(other.seconds);
+        self.add(other);
+    }
+
+    fn add(&mut self, other: &Came) {
         self.statuses.iter_mut().zip(other.statuses).for_each(|(sum, count)| *sum += count);
         self.unanswered += other.unanswered;
         self.client.merge(&other.client);
@@ -115,11 +124,19 @@ impl Window {
         self.last = totals;
     }
 
+    /// Bytes that it takes.
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        let last = if self.last.attempt.count() > 0 { BUCKETS * 8 } else { 0 };
+        let parts = self.parts.iter().map(|part| part.client.bytes() + part.server.bytes());
+        size_of::<Window>() + last + self.parts.capacity() * size_of::<Came>() + parts.sum::<usize>()
+    }
+
     /// All that came.
     pub(super) fn sum(&self) -> Came {
         let mut sum = Came::default();
         for part in &self.parts {
-            sum.join(&Came { seconds: 0.0, ..part.clone() });
+            sum.add(part);
             sum.seconds += part.seconds;
         }
         sum
@@ -159,6 +176,22 @@ mod tests {
         let server = lately.server.expect("times");
         assert!((server.p50 - 0.04).abs() <= 0.04 / 17.0 && server.p50 == server.p99, "{server:?}");
         assert_eq!(lately.client, None);
+    }
+
+    #[test]
+    fn memory_has_its_stated_bound() {
+        let mut window = Window::new(Totals::default());
+        for _ in 0..2 * PARTS_MAX {
+            window.take(Totals::default(), 2.0);
+        }
+        assert!(window.bytes() <= BYTES_MAX / 5, "{} of one that nobody asks", window.bytes());
+        let mut times = Vec::new();
+        for step in 0..2 * PARTS_MAX as u64 {
+            times.extend([0, 1 << 40]);
+            window.take(attempts([step, 0, 0, step], &times), 2.0);
+            assert!(window.bytes() <= BYTES_MAX, "{}", window.bytes());
+        }
+        assert!(window.bytes() > BYTES_MAX / 2, "the bound is not far off: {}", window.bytes());
     }
 
     #[test]

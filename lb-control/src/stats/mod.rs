@@ -14,7 +14,7 @@ mod splits;
 
 pub(crate) use gather::stats;
 
-/// Servers, by their readings, of which the last seconds are kept; each takes up to 3 KiB, if it was busy 6.
+/// Servers, by their readings, of which the last seconds are kept, each in at most 8 KiB.
 pub const SERVERS_KEPT_MAX: usize = 10_000;
 
 /// Routes in the document at most, in the order of the file.
