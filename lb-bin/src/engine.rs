@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_control::config::{AccessLog, Config, Driver, LogFormat, LogTarget};
+use lb_control::config::{AccessLog, Config, Driver, LogFormat, LogTarget, SinkAddress};
 use lb_control::{ArmReading, BackendReading, Reading, ServerReading, Workers};
 use lb_core::Table;
 use lb_io::driver::probe::DriverChoice;
 use lb_io::engine::{Engine, EngineConfig, ListenerConfig, LocalAddress, StartError};
 use lb_io::log;
 use lb_io::metrics::Options;
+use lb_io::trace::TraceOptions;
 
 use crate::readings;
 
@@ -40,6 +41,7 @@ impl EngineWorkers {
                 .collect(),
             max_connections: config.engine.max_connections.map(|count| count as usize),
             access_log: log_options(&config.access_log),
+            trace: config.trace.map(|trace| TraceOptions { restart: trace.restart, share: trace.sample }),
             metrics: Options { routes: config.metrics.routes, servers: config.metrics.servers },
             ..EngineConfig::default()
         };
@@ -78,6 +80,14 @@ fn log_options(access_log: &AccessLog) -> Option<log::LogOptions> {
         LogTarget::Stdout => log::LogTarget::Stdout,
         LogTarget::Stderr => log::LogTarget::Stderr,
         LogTarget::File(path) => log::LogTarget::File(path.clone()),
+        LogTarget::Syslog(settings) => log::LogTarget::Syslog(log::SyslogOptions {
+            address: match &settings.address {
+                SinkAddress::Unix(path) => log::SyslogAddress::Unix(path.clone()),
+                SinkAddress::Udp(address) => log::SyslogAddress::Udp(address.clone()),
+            },
+            facility: settings.facility,
+            name: settings.name.clone(),
+        }),
     };
     let format = match access_log.format {
         LogFormat::Text => log::record::Format::Text,

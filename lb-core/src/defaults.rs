@@ -126,6 +126,10 @@ pub const NETWORKS_MAX: usize = 4_096;
 pub const SIGNING_KEYS_MAX: usize = 8;
 /// Bytes of a name (of a route, backend, server, listener) at most.
 pub const NAME_LEN_MAX: usize = 64;
+/// Labels of a server at most.
+pub const LABELS_MAX: usize = 8;
+/// Bytes of a label's value at most.
+pub const LABEL_LEN_MAX: usize = 128;
 /// Bytes of a request's path at most; a longer one is refused with 414.
 pub const PATH_LEN_MAX: usize = 65_536;
 /// Bytes of a host name at most (RFC 1035, section 2.3.4).

@@ -291,6 +291,8 @@ pub struct Server {
     pub admin: Admin,
     /// Where it stands.
     pub zone: Option<Box<str>>,
+    /// What else is told of it in logs.
+    pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Whether its address came out of a name.
     pub resolved: bool,
 }

@@ -18,6 +18,7 @@ use crate::log::{AccessLog, LogOptions};
 use crate::metrics::registry::WorkerPlaces;
 use crate::metrics::{Metrics, Options, Recorder};
 use crate::sys;
+use crate::trace::TraceOptions;
 use crate::worker::siblings::Siblings;
 use crate::worker::{Limits, Worker};
 
@@ -44,6 +45,8 @@ pub struct EngineConfig {
     pub buffer_bytes: usize,
     /// What is logged of exchanges, if anything.
     pub access_log: Option<LogOptions>,
+    /// What is done about traces, if anything.
+    pub trace: Option<TraceOptions>,
     /// What is counted apart.
     pub metrics: Options,
 }
@@ -57,6 +60,7 @@ impl Default for EngineConfig {
             max_connections: None,
             buffer_bytes: Limits::default().buffer_bytes,
             access_log: None,
+            trace: None,
             metrics: Options::default(),
         }
     }
@@ -196,6 +200,7 @@ impl Engine {
                 limits,
                 metrics: engine.metrics.recorder(number, &published),
                 log: engine.access_log.as_ref().map(|log| log.buffer(number)),
+                trace: config.trace,
                 seed: std::array::from_fn(|at| seed[at / 8].to_ne_bytes()[at % 8]),
                 mailbox: Arc::clone(&mailbox),
             };
@@ -345,6 +350,7 @@ struct Setup {
     limits: Limits,
     metrics: Recorder,
     log: Option<crate::log::LogBuffer>,
+    trace: Option<TraceOptions>,
     seed: [u8; 16],
     mailbox: Arc<Mailbox>,
 }
@@ -376,6 +382,9 @@ fn run(setup: Setup, started: &mpsc::Sender<io::Result<Started>>) {
     let Setup { table, limits, metrics, log, seed, names, .. } = setup;
     let worker = Worker::new(selected.driver, table, &names, limits, metrics, log, seed);
     worker.join(setup.siblings);
+    if let Some(options) = setup.trace {
+        worker.trace(options);
+    }
     for ListenerSocket { listener, socket } in setup.sockets {
         if let Err(error) = worker.listen(Socket::Kernel(socket), listener as u32) {
             let _ = started.send(Err(error));

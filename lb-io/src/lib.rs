@@ -18,4 +18,5 @@ pub mod reason;
 pub mod sim;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod trace;
 pub mod worker;

@@ -10,30 +10,30 @@ use crate::harness::origin::{Conversation, ok};
 use crate::harness::tools::{run_ok, unused_address};
 use crate::harness::*;
 
-const JSON: &str = "format = \"json\"";
+pub(crate) const JSON: &str = "format = \"json\"";
 
 on_both_drivers! {
     every_ending_leaves_its_record,
     a_json_line_tells_all,
+    a_server_has_its_zone_and_labels,
     combined_is_as_apache_writes_it,
-    a_full_disk_is_counted_and_delays_nobody,
     two_hops_keep_the_same_exchanges,
 }
 
 /// The complete lines so far.
-fn lines(lb: &Lb) -> Vec<Value> {
+pub(crate) fn lines(lb: &Lb) -> Vec<Value> {
     let log = lb.access_log();
     let complete = log.rsplit_once('\n').map_or("", |(complete, _)| complete);
     complete.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
 }
 
-fn line_after(lb: &Lb, before: usize) -> Value {
+pub(crate) fn line_after(lb: &Lb, before: usize) -> Value {
     until("the exchange's line", || lines(lb).len() > before);
     lines(lb).swap_remove(before)
 }
 
 /// Has a validator of other people's look at every line.
-fn validate(lb: &Lb) {
+pub(crate) fn validate(lb: &Lb) {
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operating/access-log.schema.json");
     let script = "import json, jsonschema, sys\n\
                   schema = json.load(open(sys.argv[1]))\n\
@@ -199,6 +199,37 @@ const ENDINGS: &[(&str, Act, &str)] = &[
         "a chunk that is none",
         |it| drop(it.ask("POST", "/app/upload", &format!("{CHUNKED}2\r\nok\r\nzz\r\n"))),
         "400 bad_chunk_size refused wait PH-- 1 hbc",
+    ),
+    (
+        "an encoded slash",
+        |it| drop(it.ask("GET", "/strict/a%2Fb", END)),
+        "400 encoded_slash refused request PR-- 0 h",
+    ),
+    (
+        "a head too large",
+        |it| drop(it.ask("GET", "/app/ok", &format!("X: {}\r\n\r\n", "x".repeat(70_000)))),
+        "431 request_head_too_large refused request PR-- 0 ",
+    ),
+    (
+        "an arm of which the client insists and that is down",
+        |it| drop(it.ask("GET", "/split", "Cookie: canary=always\r\n\r\n")),
+        "503 arm_down server_failed connect SC-- 0 h",
+    ),
+    (
+        "no descriptor for a server",
+        |it| {
+            let mut client = it.begin("GET", "/here", END);
+            assert_eq!(client.response().status(), 200);
+            let limit = |soft: &str| {
+                let process = it.lb.pid().to_string();
+                run_ok(Command::new("prlimit").args(["--pid", &process, &format!("--nofile={soft}:")]));
+            };
+            limit("3");
+            let response = client.exchange("POST /fresh HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(response.status(), 503);
+            limit("1000");
+        },
+        "503 overloaded overloaded connect RC-- 1 hb",
     ),
     ("no server", |it| drop(it.ask("GET", "/none", END)), "503 no_server server_failed connect SC-- 0 h"),
     // The client leaves.
@@ -387,6 +418,8 @@ fn every_ending_leaves_its_record(driver: Driver) {
         &route("here", "reply = { status = 200, body = \"here\" }"),
         &route("none", "backend = \"none\""),
         &route("hole", "backend = \"hole\"\ntimeouts = { connect = \"1s\" }"),
+        &route("strict", "backend = \"app\"\nencoded_slash = \"refuse\""),
+        &route("fresh", "backend = \"fresh\""),
         &route("dead", "backend = \"dead\""),
         &route("retry", "backend = \"retry\""),
         &route("sticky", "backend = \"sticky\""),
@@ -397,6 +430,7 @@ fn every_ending_leaves_its_record(driver: Driver) {
         &backend("app", &[("a", origin.address)]),
         &backend("none", &[("away", origin.address)]).replace("\" }]", "\", admin = \"maintenance\" }]"),
         &backend("hole", &[("black", hole)]),
+        &backend("fresh", &[("new", origin.address)]),
         &backend("dead", &[("gone", unused_address())]),
         &retry,
         &backend("sticky", &[("home", origin.address)])
@@ -406,7 +440,8 @@ fn every_ending_leaves_its_record(driver: Driver) {
     let mut scene = Scene { lb, origin };
     let mut wrong = Vec::new();
     for (what, act, expected) in ENDINGS {
-        let before = lines(&scene.lb).len() + usize::from(*what == "a regular");
+        let one_more = ["a regular", "no descriptor for a server"].contains(what);
+        let before = lines(&scene.lb).len() + usize::from(one_more);
         act(&scene);
         let line = line_after(&scene.lb, before);
         let told = tell(&line);
@@ -434,6 +469,24 @@ fn every_ending_leaves_its_record(driver: Driver) {
     assert_eq!(all.len(), before + 1, "one line for each exchange");
     assert_eq!(tell(&all[before]), "503 stopped stopped wait KH-- 1 hbc");
     validate(&scene.lb);
+}
+
+/// Whoever adds a reason, or another way to end, adds how it comes about.
+#[test]
+fn every_way_to_end_comes_about() {
+    // The first is told twice to stop, above; paths so long do not fit into a head.
+    const ELSEWHERE: [&str; 2] = ["stopped", "path_too_long"];
+    let reasons = include_str!("../../../lb-io/src/reason.rs");
+    let reasons = reasons
+        .lines()
+        .filter(|line| line.starts_with("pub const "))
+        .map(|line| line.split('"').nth(1).expect("the word stands on the line of its constant"));
+    let causes = lb_io::reason::Cause::ALL.map(lb_io::reason::Cause::word);
+    let refusals = lb_core::RefusalReason::ALL.iter().map(|reason| reason.word());
+    let told: Vec<&str> = ENDINGS.iter().flat_map(|(_, _, expected)| expected.split(' ')).collect();
+    for word in reasons.chain(causes).chain(refusals).filter(|word| !ELSEWHERE.contains(word)) {
+        assert!(told.contains(&word), "{word}: no ending of this test's brings it about");
+    }
 }
 
 /// The line's account of the ending, in one string.
@@ -499,6 +552,23 @@ fn a_json_line_tells_all(driver: Driver) {
     validate(&lb);
 }
 
+fn a_server_has_its_zone_and_labels(driver: Driver) {
+    let origin = Origin::answering(|_| ok("ok"));
+    let more = "\", zone = \"eu-1b\", labels = { node = \"n1\", pod = 'Köln \"7\"' } }]";
+    let config = one_server(&origin).replace("\" }]", more);
+    let lb = Setup::new(driver, config).engine("zone = \"eu-1b\"").log(JSON).start();
+    get(lb.web(), "a", "/");
+    let line = line_after(&lb, 0);
+    for (key, value) in [
+        ("zone", Value::from("eu-1b")),
+        ("server_zone", "eu-1b".into()),
+        ("labels", serde_json::json!({ "node": "n1", "pod": "Köln \"7\"" })),
+    ] {
+        assert_eq!(line[key], value, "{key} in {line}");
+    }
+    validate(&lb);
+}
+
 fn combined_is_as_apache_writes_it(driver: Driver) {
     let origin = Origin::answering(|_| ok("four"));
     let lb = Setup::new(driver, one_server(&origin)).log("format = \"combined\"").start();
@@ -512,17 +582,6 @@ fn combined_is_as_apache_writes_it(driver: Driver) {
     assert_eq!(begin, "127.0.0.1 - - ");
     assert_eq!(time.len(), "22/Nov/2026:01:22:00 +0000".len(), "{time}");
     assert_eq!(rest, format!(r#""GET /a HTTP/1.1" 200 {sent} "http://b/" "the \x22agent\x22""#));
-}
-
-fn a_full_disk_is_counted_and_delays_nobody(driver: Driver) {
-    let origin = Origin::answering(|_| ok("ok"));
-    let setup = Setup::new(driver, one_server(&origin)).workers(1);
-    let lb = setup.log_to("/dev/full").start();
-    let mut client = Client::connect(lb.web());
-    until("lost lines to be counted", || {
-        assert_eq!(client.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
-        lb.metric("lb_access_log_lines_dropped_total", &[]) >= 3.0
-    });
 }
 
 fn two_hops_keep_the_same_exchanges(driver: Driver) {

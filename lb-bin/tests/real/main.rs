@@ -6,6 +6,7 @@
 mod harness;
 
 mod access_log;
+mod access_log_ways;
 mod actions;
 mod bodies;
 mod capacity;
@@ -31,5 +32,6 @@ mod reload;
 mod splits;
 mod statsd;
 mod top;
+mod traces;
 mod tunnels;
 mod workers;

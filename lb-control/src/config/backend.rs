@@ -148,6 +148,11 @@ fn server(reader: &mut Reader<'_>, scope: Scope<'_>) -> (ServerSpec, Option<Name
         backup: reader.boolean(scope, "backup").unwrap_or(false),
         admin: reader.choice(scope, "admin", &states, &[]).map(|found| found.value).unwrap_or_default(),
         zone: reader.string(scope, "zone").map(|zone| zone.value),
+        labels: reader
+            .pairs(scope, "labels")
+            .into_iter()
+            .map(|(name, value)| (name.value, value.value))
+            .collect(),
     };
     (server, named)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::metrics::SinkAddress;
 use super::reader::{Reader, Scope};
 use super::shapes;
 use super::value::Refused;
@@ -32,6 +33,82 @@ pub enum LogFormat {
     Combined,
 }
 
+/// The syslog daemon that takes lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyslogSettings {
+    /// Where it listens.
+    pub address: SinkAddress,
+    /// The facility's number.
+    pub facility: u8,
+    /// Who the messages are from.
+    pub name: String,
+}
+
+impl Default for SyslogSettings {
+    fn default() -> SyslogSettings {
+        SyslogSettings {
+            address: SinkAddress::Unix(PathBuf::from("/dev/log")),
+            facility: LOCAL0,
+            name: "lb".to_owned(),
+        }
+    }
+}
+
+/// Facilities, at their numbers (RFC 5424 section 6.2.1).
+const FACILITIES: [&str; 24] = [
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
+    "ntp", "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4", "local5", "local6",
+    "local7",
+];
+
+const LOCAL0: u8 = 16;
+
+/// Bytes of a syslog message's `APP-NAME` at most (RFC 5424 section 6.2.5).
+const NAME_LEN_MAX: usize = 48;
+
+/// What is done about traces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TraceSettings {
+    /// Received traces end here.
+    pub restart: bool,
+    /// The share of traces beginning here that is marked as sampled, in hundredths of a percent.
+    pub sample: u16,
+}
+
+/// The `[trace]` table; none: traces are not looked at.
+pub(super) fn trace(reader: &mut Reader<'_>, root: Scope<'_>) -> Option<TraceSettings> {
+    let scope = reader.table(root, "trace", &shapes::TRACE)?;
+    let contexts = [("continue", false), ("restart", true)];
+    let restart = reader.choice(scope, "context", &contexts, &["pass", "b3"]);
+    let sample = reader.share(scope, "sample");
+    Some(TraceSettings {
+        restart: restart.is_some_and(|found| found.value),
+        sample: sample.map_or(0, |found| found.value),
+    })
+}
+
+fn syslog(reader: &mut Reader<'_>, parent: Scope<'_>) -> Option<SyslogSettings> {
+    let scope = reader.table(parent, "syslog", &shapes::SYSLOG)?;
+    let mut settings = SyslogSettings::default();
+    if let Some(address) = reader.parsed(scope, "address", |text| super::metrics::sink(text, 514)) {
+        settings.address = address.value;
+    }
+    let facilities: Vec<(&'static str, u8)> = FACILITIES.into_iter().zip(0..).collect();
+    if let Some(facility) = reader.choice(scope, "facility", &facilities, &[]) {
+        settings.facility = facility.value;
+    }
+    let name = reader.parsed(scope, "name", |text| {
+        let is_plain =
+            (1..=NAME_LEN_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let expected = format!("1 to {NAME_LEN_MAX} visible ASCII characters");
+        if is_plain { Ok(text.to_owned()) } else { Err(Refused { expected, meant: None }) }
+    });
+    if let Some(name) = name {
+        settings.name = name.value;
+    }
+    Some(settings)
+}
+
 /// Where access log lines go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum LogTarget {
@@ -44,6 +121,8 @@ pub enum LogTarget {
     Stderr,
     /// A file that is appended to.
     File(PathBuf),
+    /// A syslog daemon.
+    Syslog(SyslogSettings),
 }
 
 pub(super) fn log(reader: &mut Reader<'_>, root: Scope<'_>) -> AccessLog {
@@ -53,13 +132,21 @@ pub(super) fn log(reader: &mut Reader<'_>, root: Scope<'_>) -> AccessLog {
         "off" => Ok(LogTarget::Off),
         "stdout" => Ok(LogTarget::Stdout),
         "stderr" => Ok(LogTarget::Stderr),
+        "syslog" => Ok(LogTarget::Syslog(SyslogSettings::default())),
         path if path.contains('/') => Ok(LogTarget::File(base.join(path))),
         word => Err(Refused {
-            expected: "\"off\", \"stdout\", \"stderr\" or a path with a slash in it".to_owned(),
-            meant: lb_core::nearest(word, ["off", "stdout", "stderr"]).map(str::to_owned),
+            expected: "\"off\", \"stdout\", \"stderr\", \"syslog\" or a path with a slash in it".to_owned(),
+            meant: lb_core::nearest(word, ["off", "stdout", "stderr", "syslog"]).map(str::to_owned),
         }),
     });
-    let target = access.map(|found| found.value).unwrap_or_default();
+    let mut target = access.map(|found| found.value).unwrap_or_default();
+    match (&mut target, syslog(reader, scope)) {
+        (LogTarget::Syslog(default), Some(settings)) => *default = settings,
+        (_, Some(_)) if !reader.is_broken(scope, "access") => {
+            reader.no_effect(scope, "syslog", "`access` is not \"syslog\"");
+        }
+        _ => {}
+    }
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json), ("combined", LogFormat::Combined)];
     let format = reader.choice(scope, "format", &formats, &["haproxy", "common"]);
     let (sample, slow) = (reader.share(scope, "sample"), reader.duration(scope, "slow"));

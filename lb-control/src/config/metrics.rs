@@ -132,7 +132,7 @@ fn statsd(reader: &mut Reader<'_>, parent: Scope<'_>) -> Option<StatsdSettings> 
     if scope.table.get("address").is_none() {
         reader.missing(scope, "address", expected);
     }
-    let sink = reader.parsed(scope, "address", sink);
+    let sink = reader.parsed(scope, "address", |text| sink(text, 8125));
     let prefix = reader.parsed(scope, "prefix", |text| match word(text) {
         true => Ok(text.to_owned()),
         false => Err(Refused { expected: WORD.to_owned(), meant: None }),
@@ -180,7 +180,8 @@ fn tags(reader: &mut Reader<'_>, scope: Scope<'_>) -> Vec<String> {
     tags
 }
 
-fn sink(text: &str) -> Result<SinkAddress, Refused> {
+/// A sink of datagrams, whose usual port is `port`.
+pub(super) fn sink(text: &str, port: u16) -> Result<SinkAddress, Refused> {
     if text.starts_with("unix:") || text.starts_with('/') {
         return match address::admin(text)? {
             address::AdminAddress::Unix(path) => Ok(SinkAddress::Unix(path)),
@@ -189,7 +190,7 @@ fn sink(text: &str) -> Result<SinkAddress, Refused> {
     }
     let bare = text.strip_prefix("udp://").or_else(|| text.strip_prefix("udp:"));
     let refused = |meant: Option<String>| {
-        let expected = "a host and a port such as \"127.0.0.1:8125\", or \"unix:\" and a path".to_owned();
+        let expected = format!("a host and a port such as \"127.0.0.1:{port}\", or \"unix:\" and a path");
         Refused { expected, meant }
     };
     if let Some(bare) = bare {
@@ -198,7 +199,7 @@ fn sink(text: &str) -> Result<SinkAddress, Refused> {
     match address::server(text) {
         Ok(HostPort::Literal(address)) => Ok(SinkAddress::Udp(address.to_string())),
         Ok(HostPort::Name(name, port)) => Ok(SinkAddress::Udp(format!("{name}:{port}"))),
-        Err(why) => Err(refused(why.meant.map(|meant| meant.replace(":80", ":8125")))),
+        Err(why) => Err(refused(why.meant.map(|meant| meant.replace(":80", &format!(":{port}"))))),
     }
 }
 
@@ -246,18 +247,22 @@ pub(super) fn check(
 mod tests {
     use super::*;
 
+    fn sink8125(text: &str) -> Result<SinkAddress, Refused> {
+        sink(text, 8125)
+    }
+
     #[test]
     fn sinks() {
-        assert_eq!(sink("127.0.0.1:8125"), Ok(SinkAddress::Udp("127.0.0.1:8125".into())));
-        assert_eq!(sink("Agent.internal:8125"), Ok(SinkAddress::Udp("agent.internal:8125".into())));
-        assert_eq!(sink("unix:/run/dsd.socket"), Ok(SinkAddress::Unix("/run/dsd.socket".into())));
+        assert_eq!(sink8125("127.0.0.1:8125"), Ok(SinkAddress::Udp("127.0.0.1:8125".into())));
+        assert_eq!(sink8125("Agent.internal:8125"), Ok(SinkAddress::Udp("agent.internal:8125".into())));
+        assert_eq!(sink8125("unix:/run/dsd.socket"), Ok(SinkAddress::Unix("/run/dsd.socket".into())));
         for (text, meant) in [
             ("udp://127.0.0.1:8125", "127.0.0.1:8125"),
             ("localhost", "localhost:8125"),
             ("/run/dsd.socket", "unix:/run/dsd.socket"),
         ] {
-            assert_eq!(sink(text).expect_err("refused").meant.as_deref(), Some(meant));
+            assert_eq!(sink8125(text).expect_err("refused").meant.as_deref(), Some(meant));
         }
-        assert!(sink("").is_err() && sink("unix:dsd.socket").is_err());
+        assert!(sink8125("").is_err() && sink8125("unix:dsd.socket").is_err());
     }
 }

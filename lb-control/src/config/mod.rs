@@ -42,7 +42,7 @@ use crate::health::HealthSettings;
 use crate::report::{Diagnostic, Report};
 
 pub(crate) use self::gather::plain;
-pub use self::log::{AccessLog, LogFormat, LogTarget};
+pub use self::log::{AccessLog, LogFormat, LogTarget, SyslogSettings, TraceSettings};
 pub use self::metrics::{MetricsSettings, SinkAddress, StatsdSettings, StatusDetail};
 pub use self::resolve::Addresses;
 pub use self::settings::{Driver, EngineSettings, Listener};
@@ -90,6 +90,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// Where access log lines go.
     pub access_log: AccessLog,
+    /// What is done about traces; none: nothing.
+    pub trace: Option<TraceSettings>,
     /// What is counted apart, and where it goes.
     pub metrics: MetricsSettings,
     /// The listeners' addresses, in the order of the spec's listeners.
@@ -232,6 +234,7 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
     let state_dir = settings::state(&mut reader, root);
     let (session, secret_file) = settings::session(&mut reader, root);
     let access_log = log::log(&mut reader, root);
+    let trace = log::trace(&mut reader, root);
     let metrics = metrics::metrics(&mut reader, root);
     let timeouts = settings::timeouts(&mut reader, root, &shapes::TIMEOUTS);
     let retry = settings::retry(&mut reader, root, &shapes::RETRY);
@@ -255,6 +258,7 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
         admin,
         state_dir,
         access_log,
+        trace,
         metrics: metrics.settings,
         listeners,
         health: Arc::new(health),

@@ -8,8 +8,8 @@ use super::reader::Shape;
 pub(super) const ROOT: Shape = Shape {
     what: "the config file",
     keys: &[
-        "include", "engine", "admin", "state", "session", "log", "metrics", "timeouts", "retry", "defaults",
-        "listener", "route", "backend",
+        "include", "engine", "admin", "state", "session", "log", "trace", "metrics", "timeouts", "retry",
+        "defaults", "listener", "route", "backend",
     ],
     later: &[
         "resolver",
@@ -22,7 +22,6 @@ pub(super) const ROOT: Shape = Shape {
         "limits",
         "overlay",
         "ramp",
-        "tracing",
         "rate_limit",
     ],
 };
@@ -44,8 +43,17 @@ pub(super) const SESSION: Shape = Shape {
     later: &["domain", "max_age", "same_site", "secure"],
 };
 
-pub(super) const LOG: Shape =
-    Shape { what: "[log]", keys: &["access", "format", "sample", "slow"], later: &["level", "errors"] };
+pub(super) const LOG: Shape = Shape {
+    what: "[log]",
+    keys: &["access", "format", "sample", "slow", "syslog"],
+    later: &["level", "errors"],
+};
+
+pub(super) const SYSLOG: Shape =
+    Shape { what: "[log.syslog]", keys: &["address", "facility", "name"], later: &["protocol", "tls"] };
+
+pub(super) const TRACE: Shape =
+    Shape { what: "[trace]", keys: &["context", "sample"], later: &["otlp", "header", "b3"] };
 
 pub(super) const METRICS: Shape = Shape {
     what: "[metrics]",
@@ -295,6 +303,17 @@ pub(super) const STICKY: Shape =
 
 pub(super) const SERVER: Shape = Shape {
     what: "a server",
-    keys: &["name", "address", "weight", "backup", "resolve", "admin", "zone", "check_address", "check_port"],
+    keys: &[
+        "name",
+        "address",
+        "weight",
+        "backup",
+        "resolve",
+        "admin",
+        "zone",
+        "labels",
+        "check_address",
+        "check_port",
+    ],
     later: &["health", "tls", "max_requests", "max_connections", "slow_start", "proxy_protocol"],
 };

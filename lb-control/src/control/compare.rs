@@ -42,6 +42,7 @@ pub(super) fn compare(running: &Config, wanted: &Config, report: &mut Report) {
         ("[engine]", running.engine != wanted.engine),
         ("[admin]", running.admin != wanted.admin),
         ("[log]", running.access_log != wanted.access_log),
+        ("[trace]", running.trace != wanted.trace),
         ("[metrics]", running.metrics != wanted.metrics),
     ];
     for (what, _) in changed.into_iter().filter(|(_, changed)| *changed) {

@@ -6,8 +6,8 @@ use super::problem::{Place, Problems};
 use super::{at_most, cookie_name, timeouts};
 use crate::cookie::is_token_byte;
 use crate::defaults::{
-    MAX_LOAD_PERCENT, SERVERS_PER_BACKEND_MAX, SLOW_START_MAX, SPILL_BELOW, STICKY_COOKIE_PREFIX, WEIGHT,
-    WEIGHT_MAX,
+    LABEL_LEN_MAX, LABELS_MAX, MAX_LOAD_PERCENT, SERVERS_PER_BACKEND_MAX, SLOW_START_MAX, SPILL_BELOW,
+    STICKY_COOKIE_PREFIX, WEIGHT, WEIGHT_MAX,
 };
 use crate::hash::{Keyed, Purpose};
 use crate::live::Identity;
@@ -32,14 +32,21 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
         let first = servers.len();
         let name: Arc<str> = backend.name.as_str().into();
         for server in backend.servers.iter() {
-            servers.extend(addresses(server).map(|address| Server {
-                identity: Identity { backend: name.clone(), name: server.name.as_str().into(), address },
-                backend: BackendIndex(index as u32),
-                weight: server.weight.unwrap_or(WEIGHT),
-                backup: server.backup,
-                admin: server.admin,
-                zone: server.zone.as_deref().map(Into::into),
-                resolved: matches!(server.address, Address::Resolved(_)),
+            servers.extend(addresses(server).map(|address| {
+                Server {
+                    identity: Identity { backend: name.clone(), name: server.name.as_str().into(), address },
+                    backend: BackendIndex(index as u32),
+                    weight: server.weight.unwrap_or(WEIGHT),
+                    backup: server.backup,
+                    admin: server.admin,
+                    zone: server.zone.as_deref().map(Into::into),
+                    labels: server
+                        .labels
+                        .iter()
+                        .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
+                        .collect(),
+                    resolved: matches!(server.address, Address::Resolved(_)),
+                }
             }));
         }
         // The bounds are checked, but what is out of bounds is compiled, too: it must not take for ever.
@@ -191,11 +198,31 @@ fn check_own_zone(spec: &Spec, problems: &mut Problems) {
     }
 }
 
+fn check_labels(server: &ServerSpec, place: &Place, problems: &mut Problems) {
+    if server.labels.len() > LABELS_MAX {
+        let message = format!("the server `{}` has {} labels", server.name, server.labels.len());
+        problems.error(codes::LABEL, place, message).expected(format!("expected at most {LABELS_MAX}"));
+    }
+    for (name, value) in &server.labels {
+        names::check("label", name, place, problems);
+        let is_plain = !value.is_empty() && !value.chars().any(char::is_control);
+        if !is_plain || value.len() > LABEL_LEN_MAX {
+            let message = format!("`{value}` cannot be the value of a label");
+            problems
+                .error(codes::LABEL, place, message)
+                .expected(format!("expected 1 to {LABEL_LEN_MAX} bytes of text in one line"));
+        }
+    }
+}
+
 fn check_zones(spec: &Spec, backend: &BackendSpec, place: &Place, problems: &mut Problems) {
     for (index, server) in backend.servers.iter().enumerate() {
         if let Some(zone) = &server.zone {
             names::check("zone", zone, &place.field("server").index(index).field("zone"), problems);
         }
+    }
+    for (index, server) in backend.servers.iter().enumerate() {
+        check_labels(server, &place.field("server").index(index).field("labels"), problems);
     }
     let zoned = backend.servers.iter().position(|server| !server.backup && server.zone.is_some());
     let (hashes, word) = (backend.balance.hashes(), backend.balance.word());

@@ -34,6 +34,7 @@ codes! {
     MAX_LOAD = "LB032", "A bound on the load that cannot be kept, or with a policy that does not hash.";
     SLOW_START = "LB033", "A slow start of no time, or of more than an hour.";
     SPILL = "LB034", "Zones are to spill over where there are none that count.";
+    LABEL = "LB036", "A server has too many labels, or one whose value is empty, too long or not one line.";
     HEADER_EDIT = "LB040", "A header that must not be edited.";
     REDIRECT = "LB041", "A redirect is not valid.";
     REPLY = "LB042", "A fixed reply or an error page is not valid.";

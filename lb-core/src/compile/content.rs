@@ -84,7 +84,7 @@ structs! {
         slow_start, fail_open_below, spill_below, annex,
     }
     StickySpec { cookie }
-    ServerSpec { name, address, weight, backup, admin, zone }
+    ServerSpec { name, address, weight, backup, admin, zone, labels }
 }
 
 /// Enums: a word, and what the variant holds.

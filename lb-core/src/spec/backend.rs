@@ -185,6 +185,9 @@ pub struct ServerSpec {
     pub admin: Admin,
     /// Where it stands; means something to nodes that know where they stand ([`Spec::zone`](crate::Spec::zone)).
     pub zone: Option<String>,
+    /// What else is to be told of it in logs, such as the node and the pod that it is: names and values, at most
+    /// [`LABELS_MAX`](crate::defaults::LABELS_MAX).
+    pub labels: Vec<(String, String)>,
 }
 
 impl ServerSpec {

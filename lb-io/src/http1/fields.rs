@@ -51,6 +51,10 @@ pub(super) enum Class {
     CacheControl,
     MaxForwards,
     RequestId,
+    /// `traceparent`.
+    TraceParent,
+    /// `tracestate`.
+    TraceState,
     ForwardedFor,
     ForwardedProto,
     ForwardedHost,
@@ -99,6 +103,8 @@ pub(super) fn classify(name: &[u8]) -> Class {
         (9, b'f') => (b"forwarded", Class::Forwarded),
         (10, b'c') => (b"connection", Class::Connection),
         (10, b'k') => (b"keep-alive", Class::KeepAlive),
+        (10, b't') => (b"tracestate", Class::TraceState),
+        (11, b't') => (b"traceparent", Class::TraceParent),
         (12, b'm') => (b"max-forwards", Class::MaxForwards),
         (12, b'x') => (b"x-request-id", Class::RequestId),
         (13, b'c') => (b"cache-control", Class::CacheControl),

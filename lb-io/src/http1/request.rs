@@ -47,6 +47,12 @@ impl<'h> RequestHead<'h> {
         self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
+    /// The values of all fields `traceparent` that are not for this connection only.
+    pub fn trace_parents(&self) -> impl Iterator<Item = &'h [u8]> {
+        let fields = self.fields.iter().zip(self.classes);
+        fields.filter(|(_, class)| **class == Class::TraceParent).map(|(field, _)| field.value)
+    }
+
     /// Is the method HEAD? Its response has no body (RFC 9110 section 9.3.2).
     pub fn is_head(&self) -> bool {
         self.method == b"HEAD"

@@ -8,12 +8,12 @@ pub mod ending;
 pub mod names;
 pub mod record;
 pub mod sample;
+mod sink;
+mod syslog;
 pub mod write;
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, Thread};
@@ -23,6 +23,9 @@ use crossbeam_queue::ArrayQueue;
 
 use self::record::{Format, Record};
 use self::sample::Sampling;
+use self::sink::Sink;
+use self::syslog::{Header, Severity};
+pub use self::syslog::{SyslogAddress, SyslogOptions};
 use self::write::{Calendar, WallClock};
 
 /// Bytes of lines after which a worker hands its buffer on.
@@ -58,23 +61,8 @@ pub enum LogTarget {
     Stderr,
     /// A file, appended to.
     File(PathBuf),
-}
-
-impl LogTarget {
-    fn open(&self) -> io::Result<Box<dyn Write + Send>> {
-        Ok(match self {
-            LogTarget::Stdout => Box::new(io::stdout()),
-            LogTarget::Stderr => Box::new(io::stderr()),
-            LogTarget::File(path) => Box::new(append_to(path)?),
-        })
-    }
-}
-
-/// Opens a file to append to. A pipe is opened for both ways: else this would wait until somebody reads from it, and
-/// writing would fail when nobody does any more.
-fn append_to(path: &Path) -> io::Result<File> {
-    let is_pipe = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
-    OpenOptions::new().create(!is_pipe).append(true).read(is_pipe).open(path)
+    /// A syslog daemon.
+    Syslog(SyslogOptions),
 }
 
 /// A worker's lines on their way to the writer, and back as room for further ones.
@@ -107,6 +95,7 @@ pub struct AccessLog {
     thread: Option<JoinHandle<()>>,
     format: Format,
     sampling: Sampling,
+    header: Option<Header>,
 }
 
 /// A worker's side.
@@ -117,6 +106,8 @@ pub struct LogBuffer {
     lines: Lines,
     format: Format,
     sampling: Sampling,
+    /// What stands before each line.
+    header: Option<Header>,
     clock: WallClock,
     calendar: Calendar,
 }
@@ -138,12 +129,16 @@ impl AccessLog {
         for _ in 0..workers * (BUFFERS_PER_WORKER - 1) {
             let _ = shared.empty.push(Lines::new(0));
         }
-        let output = target.open()?;
+        let header = match &target {
+            LogTarget::Syslog(options) => Some(Header::new(options)),
+            _ => None,
+        };
+        let sink = Sink::open(target)?;
         let writers = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("lb-access-log".into())
-            .spawn(move || write_lines(&writers, &target, output))?;
-        Ok(Self { shared, thread: Some(thread), format, sampling })
+            .spawn(move || write_lines(&writers, sink))?;
+        Ok(Self { shared, thread: Some(thread), format, sampling, header })
     }
 
     /// A buffer for a worker to fill.
@@ -159,6 +154,7 @@ impl AccessLog {
             lines: Lines::new(worker),
             format: self.format,
             sampling: self.sampling,
+            header: self.header.clone(),
             clock: WallClock::default(),
             calendar: Calendar::default(),
         }
@@ -200,6 +196,10 @@ impl LogBuffer {
     pub fn record(&mut self, record: &Record<'_>) -> bool {
         let has_room = self.has_room();
         if has_room {
+            if let Some(header) = &self.header {
+                let severity = if record.ending.cause.is_good() { Severity::Info } else { Severity::Warning };
+                header.write(&mut self.lines.bytes, severity, &mut self.calendar, record.at);
+            }
             record.write(&mut self.lines.bytes, self.format, &mut self.calendar);
         }
         has_room
@@ -252,17 +252,11 @@ impl Drop for LogBuffer {
     }
 }
 
-fn write_lines(shared: &Shared, target: &LogTarget, output: Box<dyn Write + Send>) {
-    let mut sink = Sink { output, is_torn: false };
+fn write_lines(shared: &Shared, mut sink: Sink) {
     loop {
         let stop = shared.stop.load(Ordering::Acquire);
         if shared.reopen.swap(false, Ordering::AcqRel) {
-            match target.open() {
-                Ok(opened) => sink = Sink { output: opened, is_torn: false },
-                Err(error) => {
-                    eprintln!("lb: the access log stays as it is, for it cannot be opened anew: {error}")
-                }
-            }
+            sink.reopen();
         }
         while let Some(mut lines) = shared.full.pop() {
             shared.lost[lines.worker].fetch_add(sink.write(&lines.bytes), Ordering::Relaxed);
@@ -273,41 +267,6 @@ fn write_lines(shared: &Shared, target: &LogTarget, output: Box<dyn Write + Send
             return;
         }
         std::thread::park_timeout(Duration::from_secs(1));
-    }
-}
-
-/// What lines are written to, which may fail at any byte.
-struct Sink {
-    output: Box<dyn Write + Send>,
-    /// The last line was cut off.
-    is_torn: bool,
-}
-
-impl Sink {
-    /// Writes lines, as many as there is room for. Returns how many are lost.
-    fn write(&mut self, lines: &[u8]) -> u64 {
-        if self.is_torn && self.output.write_all(b"\n").is_ok() {
-            self.is_torn = false;
-        }
-        let mut written = 0;
-        let failed = loop {
-            if self.is_torn || written == lines.len() {
-                break self.is_torn;
-            }
-            match self.output.write(&lines[written..]) {
-                Ok(0) => break true,
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break true,
-            }
-        };
-        // What standard output keeps back fails here, if it fails.
-        if failed || self.output.flush().is_err() {
-            self.is_torn |= written > 0 && lines[written - 1] != b'\n';
-            let rest = &lines[written..];
-            return rest.iter().filter(|byte| **byte == b'\n').count() as u64;
-        }
-        0
     }
 }
 
@@ -330,48 +289,12 @@ mod tests {
             .unwrap()
     }
 
-    /// Takes so many bytes and fails from then on, until it is told of more.
-    #[derive(Clone, Default)]
-    struct Disk(Arc<std::sync::Mutex<(usize, Vec<u8>)>>);
-
-    impl Disk {
-        fn room(&self, bytes: usize) {
-            self.0.lock().unwrap().0 = bytes;
-        }
-    }
-
-    impl Write for Disk {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let (room, written) = &mut *self.0.lock().unwrap();
-            let count = bytes.len().min(*room);
-            *room -= count;
-            written.extend_from_slice(&bytes[..count]);
-            if count == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(count) }
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_full_disk_loses_whole_lines_and_counts_them() {
-        let disk = Disk::default();
-        let mut sink = Sink { output: Box::new(disk.clone()), is_torn: false };
-        disk.room(6);
-        assert_eq!(sink.write(b"one\ntwo\nthree\n"), 2, "two is cut off, three not begun");
-        assert_eq!(sink.write(b"four\n"), 1);
-        disk.room(100);
-        assert_eq!(sink.write(b"five\nsix\n"), 0);
-        assert_eq!(disk.0.lock().unwrap().1, b"one\ntw\nfive\nsix\n");
-    }
-
     /// Ends by itself, though the pipe is full and nobody reads it.
     #[test]
     fn a_reader_that_hangs_keeps_nobody() {
         let pipe = std::env::temp_dir().join(format!("lb-log-{}", std::process::id()));
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        let reader = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
         let log = start(LogTarget::File(pipe.clone()));
         let mut buffer = log.buffer(0);
         let kept = (0..100_000).filter(|_| buffer.line(|out| out.extend_from_slice(&[b'x'; 99]))).count();

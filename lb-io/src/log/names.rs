@@ -27,23 +27,27 @@ impl Names {
     pub fn of(snapshot: &Snapshot, format: Format) -> Names {
         let listeners = snapshot.listeners().iter().map(|listener| match format {
             Format::Text => words(&[&listener.name]),
-            Format::Json => members(&[("listener", Some(&listener.name)), ("zone", snapshot.zone())]),
+            Format::Json => members(&[("listener", Some(&listener.name)), ("zone", snapshot.zone())]).into(),
             Format::Combined => Piece::default(),
         });
         let routes = snapshot.routes().iter().map(|route| match format {
             Format::Text => words(&[&route.name]),
-            Format::Json => members(&[("route", Some(&route.name))]),
+            Format::Json => members(&[("route", Some(&route.name))]).into(),
             Format::Combined => Piece::default(),
         });
         let servers = snapshot.servers().iter().map(|server| {
             let backend = &*snapshot.backend(server.backend).name;
             match format {
                 Format::Text => words(&[backend, "/", server.name()]),
-                Format::Json => members(&[
-                    ("backend", Some(backend)),
-                    ("server", Some(server.name())),
-                    ("server_zone", server.zone.as_deref()),
-                ]),
+                Format::Json => {
+                    let mut piece = members(&[
+                        ("backend", Some(backend)),
+                        ("server", Some(server.name())),
+                        ("server_zone", server.zone.as_deref()),
+                    ]);
+                    labels(&mut piece, &server.labels);
+                    piece.into()
+                }
                 Format::Combined => Piece::default(),
             }
         });
@@ -80,7 +84,7 @@ fn words(parts: &[&str]) -> Piece {
 }
 
 /// Members of a JSON object, with a comma before each.
-fn members(members: &[(&str, Option<&str>)]) -> Piece {
+fn members(members: &[(&str, Option<&str>)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, value) in members {
         write::member(&mut out, key);
@@ -89,5 +93,20 @@ fn members(members: &[(&str, Option<&str>)]) -> Piece {
             None => out.extend_from_slice(b"null"),
         }
     }
-    out.into()
+    out
+}
+
+/// The member of a JSON object that has a server's labels.
+fn labels(out: &mut Vec<u8>, labels: &[(Box<str>, Box<str>)]) {
+    write::member(out, "labels");
+    if labels.is_empty() {
+        return out.extend_from_slice(b"null");
+    }
+    for (place, (name, value)) in labels.iter().enumerate() {
+        out.push(if place == 0 { b'{' } else { b',' });
+        write::quoted(out, name);
+        out.push(b':');
+        write::quoted(out, value);
+    }
+    out.push(b'}');
 }

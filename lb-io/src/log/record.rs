@@ -10,6 +10,7 @@ use super::names::Piece;
 use super::write::{self, Calendar};
 use crate::metrics::Phases;
 use crate::metrics::meter::End;
+use crate::trace::Span;
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -132,6 +133,8 @@ pub struct Record<'a> {
     pub ending: Ending,
     /// How often it was tried at a server.
     pub attempts: u32,
+    /// Its place in its trace; none: traces are not looked at.
+    pub span: Option<Span>,
     /// From the first part of the head to the last; none: there was no whole head.
     pub head_us: Option<u64>,
     /// How long the other steps took.
@@ -156,6 +159,7 @@ impl Record<'_> {
         calendar.write(out, self.at);
         out.push(b'"');
         string(out, br#","id":"#, self.id.as_bytes());
+        self.write_trace(out);
         out.extend_from_slice(self.listener);
         match request.source {
             Some(source) => {
@@ -200,6 +204,25 @@ impl Record<'_> {
         out.extend_from_slice(br#","rate":"#);
         write::fraction(out, self.rate);
         out.extend_from_slice(b"}\n");
+    }
+
+    fn write_trace(&self, out: &mut Vec<u8>) {
+        let Some(span) = self.span else {
+            return out.extend_from_slice(br#","trace_id":null,"span_id":null,"parent_id":null"#);
+        };
+        out.extend_from_slice(br#","trace_id":""#);
+        write::hex(out, (span.trace >> 64) as u64);
+        write::hex(out, span.trace as u64);
+        out.extend_from_slice(br#"","span_id":""#);
+        write::hex(out, span.id);
+        match span.parent {
+            Some(parent) => {
+                out.extend_from_slice(br#"","parent_id":""#);
+                write::hex(out, parent);
+                out.push(b'"');
+            }
+            None => out.extend_from_slice(br#"","parent_id":null"#),
+        }
     }
 
     fn write_text(&self, out: &mut Vec<u8>, calendar: &mut Calendar) {
@@ -278,7 +301,7 @@ impl Record<'_> {
 }
 
 /// The server's members where none was asked.
-const NO_SERVER: &[u8] = br#","backend":null,"server":null,"server_zone":null"#;
+const NO_SERVER: &[u8] = br#","backend":null,"server":null,"server_zone":null,"labels":null"#;
 
 /// Appends a word after a space, or `-` for none.
 fn word(out: &mut Vec<u8>, text: &str) {
@@ -352,6 +375,7 @@ mod tests {
             end,
             ending: Ending::of(&end, &phases, u32::MAX, None),
             attempts: u32::MAX,
+            span: None,
             head_us: most,
             phases,
             rate: 1,

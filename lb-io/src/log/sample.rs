@@ -44,8 +44,13 @@ impl Sampling {
         if is_failed || is_slow {
             return Some(ALL);
         }
-        (place(id) < self.share).then_some(self.share)
+        is_kept(id, self.share).then_some(self.share)
     }
+}
+
+/// Whether an id is among a share in hundredths of a percent.
+pub fn is_kept(id: &str, share: u16) -> bool {
+    place(id) < share
 }
 
 /// Where an id stands, from 0 to 9,999: what is kept at 1 % is kept at 10 %, too.

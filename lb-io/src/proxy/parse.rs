@@ -12,7 +12,7 @@ use super::reply::{self, Answering};
 use crate::driver::ConnKey;
 use crate::http1::request::{self, FieldStorage, RequestHead};
 use crate::http1::response::RequestKind;
-use crate::http1::rewrite::{self, Forwarded, PathRewrite, RequestRewrite};
+use crate::http1::rewrite::{self, Forwarded, PathRewrite, RequestRewrite, Traced};
 use crate::http1::{Framing, Limits, Version, scan};
 use crate::metrics::registry::NO_ARM;
 use crate::reason::{BODY_TOO_LARGE, HEAD_TIMEOUT, OVERLOADED, Reason};
@@ -319,6 +319,9 @@ fn write_request(
     for (place, name) in strip_cookies.iter_mut().zip(&arm.strip_cookies) {
         *place = name.as_bytes();
     }
+    let span = memory.line.span();
+    let parent = span.map(|span| span.field());
+    let goes_on = span.is_some_and(|span| span.parent.is_some());
     memory.request.clear();
     rewrite::request(
         &mut memory.request,
@@ -330,6 +333,7 @@ fn write_request(
             set: &actions.request.set,
             forwarded: Forwarded { peer, secure: false, trusted },
             request_id: memory.line.request_id(),
+            trace: parent.as_ref().map(|parent| Traced { parent, goes_on }),
             strip_cookies: &strip_cookies[..stripped],
             upgrade: head.upgrade.is_some(),
         },

@@ -11,9 +11,11 @@ use crate::http1::Version;
 use crate::http1::request::RequestHead;
 use crate::log::ending::Ending;
 use crate::log::record::{Format, Part, Record, Request, Way};
+use crate::log::sample::is_kept;
 use crate::metrics::meter::{End, count_unread};
 use crate::metrics::{Meter, Phases};
 use crate::reason::{CLIENT_LEFT, Cause};
+use crate::trace::{Parent, Span};
 use crate::worker::{Current, Worker};
 
 /// What must be remembered of a request for its line, because the head is gone when it ends.
@@ -27,6 +29,7 @@ pub struct Line {
     /// How long it took to come.
     head_us: Option<u64>,
     tunnel: Option<Cause>,
+    span: Option<Span>,
 }
 
 impl Line {
@@ -35,7 +38,8 @@ impl Line {
         self.id.clear();
         self.request.clear();
         self.way = Way::default();
-        (self.head_since, self.head_us, self.tunnel) = (None, None, None);
+        (self.head_since, self.head_us) = (None, None);
+        (self.tunnel, self.span) = (None, None);
     }
 
     /// A part of a head has come.
@@ -57,6 +61,13 @@ impl Line {
         match received {
             Some(id) => self.id.push_str(id),
             None => write_hex(&mut self.id, worker.randomness.borrow_mut().request_id()),
+        }
+        if let Some(options) = worker.tracing.get() {
+            let mut randomness = worker.randomness.borrow_mut();
+            let random = [randomness.draw(), randomness.draw()];
+            let parent = if options.restart { None } else { Parent::parse(head.trace_parents()) };
+            let sampled = || is_kept(&self.id, options.share);
+            self.span = Some(Span::begin(parent, random, sampled));
         }
         let Some(format) = worker.log.borrow().as_ref().map(|log| log.format()) else { return };
         let since = since.map_or(Duration::ZERO, |since| worker.now().saturating_sub(since));
@@ -108,6 +119,11 @@ impl Line {
         self.tunnel = Some(cause);
     }
 
+    /// The exchange's place in its trace, if traces are looked at.
+    pub fn span(&self) -> Option<Span> {
+        self.span
+    }
+
     /// The exchange's id.
     pub fn request_id(&self) -> &str {
         &self.id
@@ -154,6 +170,7 @@ fn write(
         end,
         ending,
         attempts,
+        span: line.span,
         head_us: line.head_us,
         phases,
         rate,

@@ -38,6 +38,7 @@ use crate::metrics::Recorder;
 use crate::metrics::registry::WorkerPlaces;
 use crate::proxy::exchange;
 use crate::proxy::pool::Pools;
+use crate::trace::TraceOptions;
 
 /// Tasks kept for the next exchange beyond as many as are busy; further ones end.
 const KEPT_TASKS: usize = 64;
@@ -104,6 +105,8 @@ pub struct Worker {
     pub(crate) pools: RefCell<Pools>,
     pub(crate) metrics: Recorder,
     pub(crate) log: RefCell<Option<LogBuffer>>,
+    /// What is done about traces; none: nothing.
+    pub(crate) tracing: Cell<Option<TraceOptions>>,
     pub(crate) randomness: RefCell<Randomness>,
     pub(crate) retry_budget: RefCell<RetryBudget>,
     current: RefCell<Rc<Current>>,
@@ -161,6 +164,7 @@ impl Worker {
             pools: RefCell::new(pools),
             metrics,
             log: RefCell::new(log),
+            tracing: Cell::new(None),
             randomness: RefCell::new(randomness),
             retry_budget: RefCell::new(retry_budget),
             current: RefCell::new(Rc::new(current)),
@@ -191,6 +195,11 @@ impl Worker {
     pub fn join(&self, siblings: Siblings) {
         siblings.open(self.driver.waker());
         *self.siblings.borrow_mut() = siblings;
+    }
+
+    /// Has it look at traces. Comes before listening.
+    pub fn trace(&self, options: TraceOptions) {
+        self.tracing.set(Some(options));
     }
 
     /// Serves a listening socket of the listener whose name stands at `listener`.

@@ -173,6 +173,7 @@ pub fn plain_request() -> RequestRewrite<'static> {
         set: &[],
         forwarded: Forwarded { peer: CLIENT.parse().expect("an address"), secure: false, trusted: false },
         request_id: ID,
+        trace: None,
         strip_cookies: &[],
         upgrade: true,
     }

@@ -8,7 +8,7 @@
 mod request;
 mod response;
 
-pub use request::{Forwarded, PathRewrite, RequestRewrite, request};
+pub use request::{Forwarded, PathRewrite, RequestRewrite, Traced, request};
 pub use response::{ResponseRewrite, response};
 
 use super::fields::{self, Class};

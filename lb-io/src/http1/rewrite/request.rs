@@ -29,6 +29,15 @@ pub struct Forwarded {
     pub trusted: bool,
 }
 
+/// The trace that a request is a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traced<'a> {
+    /// The value of `traceparent`.
+    pub parent: &'a [u8],
+    /// The trace is the received one, so that its `tracestate` passes.
+    pub goes_on: bool,
+}
+
 /// What to change of a request on its way to a server. `S` is how the configuration keeps text.
 #[derive(Debug)]
 pub struct RequestRewrite<'a, S = &'a str> {
@@ -44,6 +53,8 @@ pub struct RequestRewrite<'a, S = &'a str> {
     pub forwarded: Forwarded,
     /// `x-request-id`, in place of any received.
     pub request_id: &'a str,
+    /// `traceparent`, in place of any received. None: what was received passes, and `tracestate` with it.
+    pub trace: Option<Traced<'a>>,
     /// Cookies not to pass on.
     pub strip_cookies: &'a [&'a [u8]],
     /// Pass the head's `upgrade` on.
@@ -64,6 +75,8 @@ pub fn request<S: Text>(out: &mut Vec<u8>, head: &RequestHead<'_>, rewrite: &Req
             Class::Expect => head.expect_continue,
             Class::Forwarded | Class::ForwardedProto | Class::ForwardedHost => rewrite.forwarded.trusted,
             Class::Cookie | Class::MaxForwards => true,
+            Class::TraceParent => rewrite.trace.is_none(),
+            Class::TraceState => rewrite.trace.is_none_or(|trace| trace.goes_on),
             // Written below, or for the client's connection only.
             Class::Dropped
             | Class::Host
@@ -97,6 +110,11 @@ pub fn request<S: Text>(out: &mut Vec<u8>, head: &RequestHead<'_>, rewrite: &Req
     write_forwarded(out, head, rewrite);
     if !is_overruled("x-request-id", rewrite.remove, rewrite.set) {
         write_field(out, b"x-request-id", rewrite.request_id.as_bytes());
+    }
+    if let Some(trace) = rewrite.trace
+        && !is_overruled("traceparent", rewrite.remove, rewrite.set)
+    {
+        write_field(out, b"traceparent", trace.parent);
     }
     write_set(out, rewrite.set);
     out.extend_from_slice(b"\r\n");

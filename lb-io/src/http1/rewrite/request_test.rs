@@ -14,6 +14,7 @@ fn rewrite<'a>() -> RequestRewrite<'a, &'a str> {
             trusted: false,
         },
         request_id: "id",
+        trace: None,
         strip_cookies: &[],
         upgrade: false,
     }
@@ -108,5 +109,19 @@ fn cookies() {
     ] {
         let expected = format!("GET /a/b?c HTTP/1.1|host: a.test{expected}{FORWARDED}");
         assert_eq!(written(&format!("Cookie: {value}\r\n"), &strip), expected, "{value}");
+    }
+}
+
+#[test]
+fn a_trace_goes_on_as_ours() {
+    let fields = "TraceParent: theirs\r\ntracestate: a=1\r\nX: y\r\ntracestate: b=2\r\n";
+    let passed = written(fields, &rewrite());
+    assert!(passed.contains("|TraceParent: theirs|tracestate: a=1|X: y|tracestate: b=2|"), "{passed}");
+    for (goes_on, state) in [(true, "|tracestate: a=1|X: y|tracestate: b=2"), (false, "|X: y")] {
+        let trace = Some(Traced { parent: b"ours", goes_on });
+        let expected = format!("GET /a/b?c HTTP/1.1|host: a.test{state}{FORWARDED}|traceparent: ours");
+        assert_eq!(written(fields, &RequestRewrite { trace, ..rewrite() }), expected);
+        let removed = RequestRewrite { trace, remove: &["traceparent"], ..rewrite() };
+        assert!(!written(fields, &removed).contains("traceparent"));
     }
 }
