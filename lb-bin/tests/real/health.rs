@@ -8,8 +8,13 @@ use crate::harness::lb::servers;
 use crate::harness::origin::ok;
 use crate::harness::*;
 
-/// Checks that come fast, so that tests need not wait.
-pub const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\"";
+mod backups;
+mod load;
+mod protocols;
+mod relay;
+
+/// Checks that find out soon, and take their time where a busy machine needs it: the timeout is the interval.
+pub const FAST: &str = "interval = \"1s\", fast_interval = \"100ms\"";
 
 /// An origin that answers `/healthz` with the status it was told last, everything else with 200, and both with its name.
 pub fn checked(name: &'static str) -> (Origin, Arc<AtomicU16>) {

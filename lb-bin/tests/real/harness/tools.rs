@@ -78,8 +78,12 @@ pub struct Nginx {
 impl Nginx {
     /// `server` is the text within `server { listen …; }`; `@DIR@` in it stands for its folder.
     pub fn start(server: &str) -> Nginx {
+        Nginx::start_at(unused_address(), server)
+    }
+
+    /// The same on a given address (to come back where one was killed).
+    pub fn start_at(address: SocketAddr, server: &str) -> Nginx {
         let directory = tempfile::Builder::new().prefix("lb-nginx-").tempdir().unwrap();
-        let address = unused_address();
         let path = directory.path();
         let config = format!(
             "worker_processes 1; daemon off; pid @DIR@/nginx.pid; error_log @DIR@/error.log warn;\n\
@@ -115,6 +119,19 @@ impl Nginx {
 
     pub fn path(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Its processes: the master and its worker.
+    pub fn pids(&self) -> Vec<u32> {
+        let master = self.child.id();
+        let children = format!("/proc/{master}/task/{master}/children");
+        let mut pids = vec![master];
+        until("nginx to have its worker", || {
+            let children = fs::read_to_string(&children).unwrap_or_default();
+            pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+            pids.len() > 1
+        });
+        pids
     }
 }
 
