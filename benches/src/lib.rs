@@ -7,15 +7,19 @@
 //! right?) → [`wrk`] or [`idle`] (load) → [`process`] (CPU time and memory) → [`statistics`] →
 //! [`report`].
 //!
-//! [`relay`] and [`origin`] run as processes of their own, started by the same binary.
+//! [`checks`] is a run of its own: what health checks cost beside a minimal [`prober`].
+//!
+//! [`relay`], [`prober`] and [`origin`] run as processes of their own, started by the same binary.
 
 pub mod check;
+pub mod checks;
 pub mod client;
 pub mod host;
 pub mod idle;
 pub mod launch;
 pub mod origin;
 pub mod plan;
+pub mod prober;
 pub mod process;
 pub mod relay;
 pub mod report;

@@ -5,11 +5,12 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use benches::relay::Mode;
 use benches::run::Options;
 use benches::subject::{Kind, Programs};
-use benches::{Result, host, launch, origin, plan, relay, report, run};
+use benches::{Result, checks, host, launch, origin, plan, prober, relay, report, run};
 use clap::{Args, Parser, Subcommand};
 
 /// Measures what one request costs in lb, HAProxy, nginx and blind relays, side by side.
@@ -79,6 +80,33 @@ enum Helper {
     /// The servers behind all subjects
     #[command(hide = true)]
     Origin { listeners: usize },
+    /// A minimal prober
+    #[command(hide = true)]
+    Prober { interval_ms: u64, servers: Vec<SocketAddr> },
+    /// Measures what checks of many servers cost, beside a minimal epoll prober of the same schedule
+    Checks(Checks),
+}
+
+#[derive(Args)]
+struct Checks {
+    /// The lb to measure [default: beside this program]
+    #[arg(long, value_name = "PATH")]
+    lb: Option<PathBuf>,
+    /// Servers
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=4000))]
+    servers: u64,
+    /// Milliseconds between two checks of one server
+    #[arg(long, value_name = "MS", default_value = "2000", value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    interval_ms: u64,
+    /// Rounds
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
+    /// Seconds of each sample
+    #[arg(long, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// The subject's core and the servers' core [default: the first two that we may use]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', num_args = 1..)]
+    cores: Vec<usize>,
 }
 
 fn main() -> ExitCode {
@@ -115,6 +143,23 @@ fn help(helper: Helper) -> Result<()> {
             let listeners: Vec<_> = (0..listeners).map(bind).collect::<std::io::Result<_>>()?;
             tell(&listeners)?;
             Ok(origin::run(listeners)?)
+        }
+        Helper::Prober { interval_ms, servers } => {
+            Ok(prober::run(&servers, Duration::from_millis(interval_ms))?)
+        }
+        Helper::Checks(arguments) => {
+            let beside_us = std::env::current_exe()?.with_file_name("lb");
+            let lb = arguments.lb.unwrap_or(beside_us);
+            let options = checks::Options {
+                lb: &found(&lb)?.ok_or("there is no lb: name it with --lb")?,
+                servers: arguments.servers as usize,
+                interval: Duration::from_millis(arguments.interval_ms),
+                rounds: arguments.rounds as usize,
+                sample: Duration::from_secs(arguments.seconds),
+                cores: cores(&arguments.cores)?,
+            };
+            print!("{}", checks::run(&options)?);
+            Ok(())
         }
     }
 }
