@@ -7,7 +7,9 @@
 mod backend;
 mod route;
 
-pub use backend::{Address, Admin, BackendSpec, HashKey, Policy, PolicyError, ServerSpec, StickySpec};
+pub use backend::{
+    Address, Admin, BackendSpec, HashKey, Policy, PolicyError, ServerSpec, StickySpec, Target,
+};
 pub use route::{
     CanarySpec, EncodedSlash, Fallback, Marked, PathEncoding, PathMatch, RouteSpec, SessionKey, ValueMatch,
     ValueTest,

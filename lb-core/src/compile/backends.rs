@@ -16,7 +16,7 @@ use crate::pick::sticky::{Sticky, with_identity};
 use crate::pick::{Candidate, Hashing, Member, Pool, Wanted};
 use crate::session::Keys;
 use crate::snapshot::{Backend, BackendIndex, Server, ServerIndex};
-use crate::spec::{Address, BackendSpec, HashKey, Policy, ServerSpec, Spec};
+use crate::spec::{Address, BackendSpec, HashKey, Policy, ServerSpec, Spec, Target};
 use crate::text::nearest;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -32,21 +32,17 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
         let first = servers.len();
         let name: Arc<str> = backend.name.as_str().into();
         for server in backend.servers.iter() {
-            servers.extend(addresses(server).map(|address| {
-                Server {
-                    identity: Identity { backend: name.clone(), name: server.name.as_str().into(), address },
-                    backend: BackendIndex(index as u32),
-                    weight: server.weight.unwrap_or(WEIGHT),
-                    backup: server.backup,
-                    admin: server.admin,
-                    zone: server.zone.as_deref().map(Into::into),
-                    labels: server
-                        .labels
-                        .iter()
-                        .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
-                        .collect(),
-                    resolved: matches!(server.address, Address::Resolved(_)),
-                }
+            let labels =
+                || server.labels.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+            servers.extend(targets(server).map(|Target { address, weight, backup }| Server {
+                identity: Identity { backend: name.clone(), name: server.name.as_str().into(), address },
+                backend: BackendIndex(index as u32),
+                weight,
+                backup,
+                admin: server.admin,
+                zone: server.zone.as_deref().map(Into::into),
+                labels: labels().collect(),
+                resolved: !matches!(server.address, Address::Literal(_)),
             }));
         }
         // The bounds are checked, but what is out of bounds is compiled, too: it must not take for ever.
@@ -65,7 +61,20 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
 /// An entry's addresses, each once.
 fn addresses(server: &ServerSpec) -> impl Iterator<Item = SocketAddr> {
     let mut seen = BTreeSet::new();
-    server.address.all().iter().copied().filter(move |address| seen.insert(*address))
+    server.address.all().filter(move |address| seen.insert(*address))
+}
+
+/// The same with what is wanted of each.
+fn targets(server: &ServerSpec) -> impl Iterator<Item = Target> {
+    let (weight, backup) = (server.weight.unwrap_or(WEIGHT), server.backup);
+    let own = match &server.address {
+        Address::Service(targets) => targets.as_slice(),
+        _ => &[],
+    };
+    addresses(server).map(move |address| match own.iter().find(|target| target.address == address) {
+        Some(target) => Target { backup: backup || target.backup, ..*target },
+        None => Target { address, weight, backup },
+    })
 }
 
 /// Name of a backend's sticky cookie.
@@ -263,8 +272,9 @@ fn check_server(server: &ServerSpec, place: &Place, problems: &mut Problems) {
             .error(codes::ADDRESS, &place.field("address"), format!("`{address}`: {cannot}"))
             .expected("expected an address and a port such as 10.0.1.10:8000");
     }
-    if server.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
-        let message = format!("a weight of {} is too much", server.weight.unwrap_or_default());
+    let of_targets = targets(server).map(|target| target.weight);
+    if let Some(weight) = server.weight.into_iter().chain(of_targets).find(|weight| *weight > WEIGHT_MAX) {
+        let message = format!("a weight of {weight} is too much");
         problems
             .error(codes::WEIGHT, &place.field("weight"), message)
             .expected(format!("expected 0 to {WEIGHT_MAX}"));

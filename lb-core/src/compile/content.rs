@@ -114,7 +114,7 @@ enums! {
     Fallback { Other, Refuse }
     Policy { RoundRobin, LeastRequest, PeakEwma, Random, Maglev, Rendezvous }
     HashKey { Session, Source, Header(name), Path, Query(name) }
-    Address { Literal(address), Resolved(addresses) }
+    Address { Literal(address), Resolved(addresses), Service(targets) }
     Admin { Ready, Drain, Maintenance }
 }
 
@@ -144,6 +144,11 @@ values! {
     Duration, value, out => {
         out.number(value.as_secs());
         out.number(u64::from(value.subsec_nanos()));
+    };
+    Target, value, out => {
+        value.address.write(out);
+        value.weight.write(out);
+        value.backup.write(out);
     };
     SigningKey, value, out => {
         out.text(&value.id);

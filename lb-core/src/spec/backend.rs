@@ -204,6 +204,20 @@ pub enum Address {
     Literal(SocketAddr),
     /// The addresses that a name stands for just now: each is a server of its own. May be empty.
     Resolved(Vec<SocketAddr>),
+    /// The addresses that a service stands for just now, with what it says about each. Its weights count, not that of the
+    /// entry; a backup's targets are all backups. May be empty.
+    Service(Vec<Target>),
+}
+
+/// One address of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The address.
+    pub address: SocketAddr,
+    /// 0 to 256.
+    pub weight: u32,
+    /// Used only when no other server of the backend can serve.
+    pub backup: bool,
 }
 
 impl Default for Address {
@@ -222,11 +236,14 @@ impl From<SocketAddr> for Address {
 
 impl Address {
     /// All of them.
-    pub fn all(&self) -> &[SocketAddr] {
-        match self {
-            Address::Literal(address) => std::slice::from_ref(address),
-            Address::Resolved(addresses) => addresses,
-        }
+    pub fn all(&self) -> impl ExactSizeIterator<Item = SocketAddr> {
+        let (addresses, targets) = match self {
+            Address::Literal(address) => (std::slice::from_ref(address), &[][..]),
+            Address::Resolved(addresses) => (&addresses[..], &[][..]),
+            Address::Service(targets) => (&[][..], &targets[..]),
+        };
+        let count = addresses.len() + targets.len();
+        (0..count).map(|at| addresses.get(at).copied().unwrap_or_else(|| targets[at].address))
     }
 }
 
