@@ -27,6 +27,6 @@ fn reaches_out(text: &str) -> bool {
                 && bare.parse::<std::net::IpAddr>().is_err()
         })
     };
-    ["include", "secret", "dir", "\\u", "\\U", "\\x"].iter().any(|word| text.contains(word))
+    ["include", "secret", "dir", "srv", "\\u", "\\U", "\\x"].iter().any(|word| text.contains(word))
         || text.split(['"', '\'', '\n']).any(named)
 }

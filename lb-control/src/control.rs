@@ -23,7 +23,7 @@ use self::keeper::Keeper;
 use crate::admin::{self, AdminSocket};
 use crate::changes::{Change, Changes, Kind};
 use crate::config::address::AdminAddress;
-use crate::config::{Carried, Config, Listener, MetricsSettings, Origin};
+use crate::config::{Carried, Config, Listener, MetricsSettings, Names, Origin};
 use crate::health::{Watcher, prober};
 use crate::metrics;
 use crate::report::Report;
@@ -100,6 +100,8 @@ impl Control {
             draining: AtomicBool::new(false),
             reloads_applied: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
+            names: Mutex::new(setup.carried.names),
+            address_tables: AtomicU64::new(0),
             metrics: setup.config.metrics.clone(),
             recent: metrics::Recent::default(),
             watch: watch::keeping::Kept::default(),
@@ -111,7 +113,7 @@ impl Control {
         let (commands, received) = mpsc::channel(RELOADS_WAITING_MAX);
         let (stop, stopped) = oneshot::channel();
         let admin = setup.admin.as_ref().map(|socket| socket.address().clone());
-        let keeper = Keeper::new(setup.origin, setup.config, setup.carried, Arc::clone(&shared));
+        let keeper = Keeper::new(setup.origin, setup.config, setup.carried.secrets, Arc::clone(&shared));
         let socket = setup.admin;
         let (admin_shared, recent_shared) = (Arc::clone(&shared), Arc::clone(&shared));
         let watch_shared = Arc::clone(&shared);
@@ -215,6 +217,10 @@ pub(crate) struct Shared {
     draining: AtomicBool,
     pub(crate) reloads_applied: AtomicU64,
     pub(crate) reloads_refused: AtomicU64,
+    /// What is known about names.
+    pub(crate) names: Mutex<Names>,
+    /// Tables that were made because addresses changed.
+    pub(crate) address_tables: AtomicU64,
     pub(crate) metrics: MetricsSettings,
     pub(crate) recent: metrics::Recent,
     pub(crate) watch: watch::keeping::Kept,

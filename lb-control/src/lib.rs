@@ -12,6 +12,7 @@ pub mod explain;
 pub mod health;
 pub mod metrics;
 pub mod report;
+mod resolve;
 pub mod stats;
 mod statsd;
 pub mod watch;

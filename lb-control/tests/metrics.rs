@@ -8,7 +8,9 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use lb_control::config::address::AdminAddress;
-use lb_control::metrics::budget::{ALL_REASONS_MAX, ALL_STATUSES_MAX, Budget, REASONS_MAX, STATUSES_MAX};
+use lb_control::metrics::budget::{
+    ALL_REASONS_MAX, ALL_STATUSES_MAX, Budget, Counts, REASONS_MAX, STATUSES_MAX,
+};
 use lb_control::{
     ArmReading, AttemptNumbers, BackendReading, ByReason, ByStatus, ExchangeNumbers, ListenerReading,
     Reading, ServerReading, WorkerReading,
@@ -45,7 +47,7 @@ server = [{ name = "a", address = "10.0.0.1:80" }, { name = "b", address = "10.0
 
 [[backend]]
 name = "new"
-server = [{ name = "a", address = "10.0.0.3:80" }]
+server = [{ name = "a", address = "localhost:80" }]
 "#;
 
 fn start(metrics: &str) -> (tempfile::TempDir, Running) {
@@ -191,7 +193,7 @@ fn no_page_has_more_series_than_were_counted_before() {
             None,
         );
         let settings = loaded.expect("a runtime").plan.expect("a plan").config.metrics;
-        let budget = Budget::of(&running.control.table().0.snapshot, &settings, workers);
+        let budget = Budget::of(&running.control.table().0.snapshot, &settings, Counts { workers, names: 1 });
         let (found, bound) = (series(&text), budget.total());
         assert!(found <= bound, "{metrics}: {found} series, {bound} counted before ({budget})");
         // What was counted before is not far off either: here everything has been seen.

@@ -174,10 +174,20 @@ fn a_name_that_stops_resolving_keeps_its_last_address() {
     assert!(address.ip().is_loopback(), "{address}");
     assert!(reload(&running).applied);
     assert_eq!(running.control.table().0.snapshot.server(ServerIndex(0)).address(), address);
-    // A new name without an answer is refused, and what runs stays.
-    files.write(&config(WEB, &[("a", "localhost:80"), ("b", "no-such-name.invalid:80")]));
+    // A new name without an answer gives no server, and is warned of.
+    let unknown = config(WEB, &[("a", "localhost:80"), ("b", "no-such-name.invalid:80")]);
+    files.write(&unknown);
     let reloaded = reload(&running);
-    assert!(!reloaded.applied);
     let text = reloaded.report.text("");
-    assert!(text.contains("LB060") && text.contains("no-such-name.invalid"), "{text}");
+    assert!(reloaded.applied && text.contains("LB153") && text.contains("no-such-name.invalid"), "{text}");
+    assert_eq!(running.control.table().0.snapshot.servers().len(), 1);
+    // Where every name is required it is refused, and what runs stays.
+    files.write(&format!("[resolver]\nrequired = true\n{unknown}"));
+    let reloaded = reload(&running);
+    let text = reloaded.report.text("");
+    assert!(!reloaded.applied && text.contains("LB060") && text.contains("no-such-name.invalid"), "{text}");
+    let (_, names) = running.get("/names");
+    let names: serde_json::Value = serde_json::from_str(&names).expect("JSON");
+    assert_eq!(names["names"][0]["name"], "localhost");
+    assert_eq!(names["names"][1]["failure"]["reason"], "no_name");
 }

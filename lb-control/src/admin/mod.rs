@@ -1,9 +1,10 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/jumps`, `/servers`, `/stats`, `/explain`.
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/jumps`, `/names`, `/servers`, `/stats`, `/explain`.
 
 pub mod client;
 mod jumps;
 mod limit;
 mod metrics;
+mod names;
 mod servers;
 mod stats;
 
@@ -121,6 +122,7 @@ fn app(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::show))
         .route("/jumps", get(jumps::show))
+        .route("/names", get(names::show))
         .route("/servers", get(servers::show))
         .route("/stats", get(stats::show))
         .route("/explain", get(show_explanation))
@@ -171,6 +173,6 @@ async fn show_explanation(State(shared): State<Arc<Shared>>, RawQuery(query): Ra
 }
 
 async fn nothing() -> Response {
-    let there = "there are /livez, /readyz, /metrics, /jumps, /servers, /stats and /explain\n";
+    let there = "there are /livez, /readyz, /metrics, /jumps, /names, /servers, /stats and /explain\n";
     (StatusCode::NOT_FOUND, there).into_response()
 }

@@ -100,6 +100,10 @@ pub fn server(text: &str) -> Result<HostPort, Refused> {
     if is_ipv6(text) {
         return refused(SERVER, Some(format!("[{text}]:80")));
     }
+    if let Ok(HostPort::Name(name, _)) = service(text) {
+        let expected = "a host and a port, or `resolve = \"srv\"` beside the name of a service";
+        return refused(expected, (name != text).then_some(name));
+    }
     let Some((host, port)) = text.rsplit_once(':') else {
         return refused(SERVER, is_name(text).then(|| format!("{text}:80")));
     };
@@ -108,6 +112,51 @@ pub fn server(text: &str) -> Result<HostPort, Refused> {
         Ok(port) if port > 0 && is_name(host) => Ok(HostPort::Name(host.to_ascii_lowercase(), port)),
         Ok(_) if is_name(host) => refused("a port from 1 to 65535", None),
         _ => refused(SERVER, None),
+    }
+}
+
+const SERVICE: &str =
+    "the name of a service such as \"_http._tcp.cart.internal\", without a port: its records have it";
+
+/// The name of a service (RFC 2782): `_service._protocol.name`. The port is 0, for it is in the records.
+///
+/// # Errors
+/// Anything else; a name with a port with the name alone.
+pub fn service(text: &str) -> Result<HostPort, Refused> {
+    let is_service = |text: &str| {
+        let mut labels = text.split('.');
+        let mut is_special = || labels.next().is_some_and(|label| label.len() > 1 && label.starts_with('_'));
+        is_special() && is_special() && labels.next().is_some_and(|label| !label.is_empty()) && is_name(text)
+    };
+    match text.rsplit_once(':') {
+        _ if is_service(text) => Ok(HostPort::Name(text.to_ascii_lowercase(), 0)),
+        Some((name, _)) if is_service(name) => refused(SERVICE, Some(name.to_owned())),
+        _ => refused(SERVICE, None),
+    }
+}
+
+/// A name server: an IP address, with a port or without (53).
+///
+/// # Errors
+/// Anything else.
+pub fn name_server(text: &str) -> Result<SocketAddr, Refused> {
+    let address = match text.parse::<SocketAddr>() {
+        Ok(address) => address,
+        Err(_) => match text.parse::<IpAddr>() {
+            Ok(ip) => SocketAddr::new(ip, 53),
+            Err(_) => {
+                let expected = "the IP address of a name server such as \"10.0.0.2:53\"";
+                let meant = text.parse::<u16>().ok().map(|port| format!("127.0.0.1:{port}"));
+                return refused(expected, meant);
+            }
+        },
+    };
+    match (address.port(), address.ip()) {
+        (0, _) => refused("a port from 1 to 65535", None),
+        (_, ip) if ip.is_unspecified() || ip.is_multicast() => {
+            refused("the address of one name server", None)
+        }
+        _ => Ok(address),
     }
 }
 
@@ -183,6 +232,30 @@ mod tests {
         assert_eq!(meant(server("::1")).as_deref(), Some("[::1]:80"));
         for text in ["", ":80", "a b:80", "10.0.0:80", "a:0", "a:99999", "-a:80", "https://a", "1.2.3.4:0"] {
             assert!(server(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn services() {
+        let name = "_http._tcp.cart.internal";
+        assert_eq!(service("_HTTP._tcp.cart.internal"), Ok(HostPort::Name(name.to_owned(), 0)));
+        assert_eq!(meant(service("_http._tcp.cart.internal:80")).as_deref(), Some(name));
+        for text in
+            ["", "cart.internal", "_http.cart", "_http._tcp", "_http._tcp.", "_._tcp.a", "_a._tcp.b c"]
+        {
+            assert!(service(text).is_err(), "{text}");
+        }
+        assert!(server(name).expect_err("no port").expected.contains("resolve = \"srv\""));
+    }
+
+    #[test]
+    fn name_servers() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("address");
+        assert_eq!(name_server("10.0.0.2"), Ok(address("10.0.0.2:53")));
+        assert_eq!(name_server("[::1]:5353"), Ok(address("[::1]:5353")));
+        assert_eq!(name_server("::1"), Ok(address("[::1]:53")));
+        for text in ["", "dns.internal:53", "10.0.0.2:0", "0.0.0.0:53", "224.0.0.1", "10.0.0.2:x"] {
+            assert!(name_server(text).is_err(), "{text}");
         }
     }
 

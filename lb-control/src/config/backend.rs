@@ -12,22 +12,34 @@ use super::tree::Value;
 use super::value::Refused;
 use crate::health::HealthSettings;
 use crate::health::settings::Target;
+use crate::resolve::{Kind, Question};
 
 /// A server whose address is a name: where its addresses go once they are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedServer {
+pub(crate) struct NamedServer {
     /// Index of the backend in the spec.
     pub backend: usize,
     /// Index of the server in its backend.
     pub server: usize,
-    /// The name.
-    pub host: String,
-    /// The port.
+    /// The name, and what it is asked for.
+    pub question: Question,
+    /// The port; 0 where the answer has it.
     pub port: u16,
-    /// One server per address, not only the first.
-    pub all: bool,
+    /// What is made of the answer.
+    pub way: Way,
     /// Where the name is written.
     pub span: Span,
+}
+
+/// What is made of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// One server, of the first address.
+    First,
+    /// A server of each address.
+    All,
+    /// A server of each address of a service.
+    Service,
 }
 
 pub(super) fn backends(
@@ -93,13 +105,13 @@ fn backend(
             watched.targets.insert(server.name.clone(), target);
         }
         backend.servers.push(server);
-        named.extend(name.map(|(host, port, all, span)| NamedServer {
+        named.extend(name.map(|name| NamedServer {
             backend: index,
             server: place,
-            host,
-            port,
-            all,
-            span,
+            question: name.question,
+            port: name.port,
+            way: name.way,
+            span: name.span,
         }));
     }
     if watched.outliers.is_some()
@@ -114,28 +126,39 @@ fn backend(
     backend
 }
 
-type Name = (String, u16, bool, Span);
+/// A name as an address.
+struct Name {
+    question: Question,
+    port: u16,
+    way: Way,
+    span: Span,
+}
 
 fn server(reader: &mut Reader<'_>, scope: Scope<'_>) -> (ServerSpec, Option<Name>) {
-    let ways = [("first", false), ("all", true)];
-    let resolve = reader.choice(scope, "resolve", &ways, &["srv"]);
+    let ways = [("first", Way::First), ("all", Way::All), ("srv", Way::Service)];
+    let way = reader.choice(scope, "resolve", &ways, &[]).map_or(Way::First, |found| found.value);
     if scope.table.get("address").is_none() {
         reader.missing(scope, "address", "a host and a port such as \"10.0.1.10:8000\"");
     }
     let mut named = None;
-    let address = match reader.parsed(scope, "address", address::server) {
+    let parse = if way == Way::Service { address::service } else { address::server };
+    let address = match reader.parsed(scope, "address", parse) {
         Some(found) => match found.value {
             HostPort::Literal(address) => {
                 reader.no_effect(scope, "resolve", "the address is no name");
                 Address::Literal(address)
             }
-            HostPort::Name(host, port) => {
-                named = Some((host, port, resolve.is_some_and(|found| found.value), found.span));
+            HostPort::Name(name, port) => {
+                let kind = if way == Way::Service { Kind::Service } else { Kind::Addresses };
+                named = Some(Name { question: Question { name, kind }, port, way, span: found.span });
                 Address::default()
             }
         },
         None => Address::default(),
     };
+    if way == Way::Service {
+        reader.no_effect(scope, "weight", "the records of a service have weights of their own");
+    }
     let states = [("ready", Admin::Ready), ("drain", Admin::Drain), ("maintenance", Admin::Maintenance)];
     let most = i64::from(lb_core::defaults::WEIGHT_MAX);
     let server = ServerSpec {

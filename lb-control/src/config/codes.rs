@@ -20,7 +20,7 @@ codes! {
     SET_TWICE = "LB057", "The same thing set in two files.";
     TOO_MUCH = "LB058", "Too many files, or one too large.";
     SAME_ADDRESS = "LB059", "Two listeners, or a listener and the admin listener, want one address.";
-    UNRESOLVED = "LB060", "A name that stands for no address.";
+    UNRESOLVED = "LB060", "A name that stands for no address, where every name is `required`.";
     BAD_KEY_LINE = "LB061", "A line of the secret file that is none.";
     NO_KEY = "LB062", "The secret file lacks a key.";
     LISTENER_CHANGED = "LB063", "A listener that differs from the running one.";
@@ -30,7 +30,7 @@ codes! {
     OWN_KEYS = "LB150", "The keys are this node's own, so nodes disagree.";
     PASSING_KEYS = "LB151", "The keys are made anew at every start.";
     NOTHING_INCLUDED = "LB152", "An include pattern that no file matches.";
-    UNRESOLVED_HERE = "LB153", "A name that stands for no address just now, as far as a check can tell.";
+    UNRESOLVED_HERE = "LB153", "A name that stands for no address just now: its servers are missing until it does.";
     OPEN_KEYS = "LB154", "The secret file can be read by everyone.";
     NEEDS_RESTART = "LB155", "A setting that only a restart applies.";
     NO_EFFECT = "LB156", "A key that has no effect as things stand.";

@@ -11,7 +11,7 @@ use super::reader::{Located, Reader, Scope};
 use super::source::Span;
 use super::value::Refused;
 use super::{codes, shapes};
-use crate::metrics::budget::{Budget, ways_out};
+use crate::metrics::budget::{Budget, Counts, ways_out};
 use crate::report::{Diagnostic, Report};
 
 /// Series that a configuration may have, unless it says otherwise: what 100 backends of 20 servers need twice over.
@@ -210,15 +210,17 @@ pub(super) fn check(
     settings: &mut MetricsSettings,
     snapshot: &Snapshot,
     workers: Option<usize>,
+    names: usize,
     report: &mut Report,
 ) {
     let workers = workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let budget = Budget::of(snapshot, &*settings, workers);
+    let of = Counts { workers, names };
+    let budget = Budget::of(snapshot, &*settings, of);
     if budget.total() <= settings.series_max {
         return;
     }
     let coarser = MetricsSettings { routes: false, ..settings.clone() };
-    if bound.is_none() && Budget::of(snapshot, &coarser, workers).total() <= settings.series_max {
+    if bound.is_none() && Budget::of(snapshot, &coarser, of).total() <= settings.series_max {
         let message =
             format!("routes are not told apart in metrics: there could be {} series", budget.total());
         let way = format!("`series_max = {}` in [metrics] tells them apart", budget.total());
@@ -235,7 +237,7 @@ pub(super) fn check(
     if let Some(span) = bound {
         finding = finding.at(span).expected(format!("at least {}", budget.total()));
     }
-    let ways = ways_out(snapshot, settings, workers);
+    let ways = ways_out(snapshot, settings, of);
     let ways: Vec<String> = ways.iter().map(|(way, left)| format!("{left} with `{way}`")).collect();
     if !ways.is_empty() {
         finding = finding.note(format!("in [metrics], there could be {}", ways.join(", ")));

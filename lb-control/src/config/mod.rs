@@ -1,7 +1,7 @@
 //! The config file: TOML with places, turned into what the core compiles.
 //!
 //! ```text
-//! gather (files → one tree) → read (tree → settings and spec) → secrets → resolve → compile
+//! gather (files → one tree) → read (tree → settings and spec) → secrets → names → compile
 //! ```
 //!
 //! Every step reports all that it finds; none stops at the first mistake. What follows from a mistake that is
@@ -16,7 +16,7 @@ mod log;
 mod metrics;
 mod place;
 pub mod reader;
-mod resolve;
+mod resolver;
 mod route;
 mod secrets;
 mod settings;
@@ -28,24 +28,29 @@ pub mod value;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use lb_core::compile::codes as core_codes;
 use lb_core::spec::{Secrets, Spec};
 use lb_core::{Compiled, Snapshot};
 
 use self::address::AdminAddress;
-use self::backend::NamedServer;
 use self::reader::{Located, Reader, Scope};
 use self::source::{SourceFile, Span};
 use self::tree::{Table, Value};
 use crate::health::HealthSettings;
 use crate::report::{Diagnostic, Report};
+use crate::resolve::ask::Asker;
+use crate::resolve::random;
 
 pub(crate) use self::gather::plain;
 pub use self::log::{AccessLog, LogFormat, LogTarget, SyslogSettings, TraceSettings};
 pub use self::metrics::{MetricsSettings, SinkAddress, StatsdSettings, StatusDetail};
-pub use self::resolve::Addresses;
+pub use self::resolver::{Family, ResolverSettings};
 pub use self::settings::{Driver, EngineSettings, Listener};
+pub use crate::resolve::names::Names;
+
+pub(crate) use self::backend::{NamedServer, Way};
 
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
@@ -64,9 +69,9 @@ pub enum Origin {
 /// What a configuration is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To be used: keys are made where there are none, and every name must resolve.
+    /// To be used: keys are made where there are none.
     Run,
-    /// To be looked at: nothing is made, and a name that does not resolve here is a warning.
+    /// To be looked at: nothing is made.
     Check,
 }
 
@@ -75,8 +80,8 @@ pub enum Purpose {
 pub struct Carried {
     /// The keys in use.
     pub secrets: Option<Secrets>,
-    /// The last good answers for names.
-    pub addresses: Addresses,
+    /// What is known about names.
+    pub names: Names,
 }
 
 /// A configuration that was understood, apart from the routing table.
@@ -94,6 +99,10 @@ pub struct Config {
     pub trace: Option<TraceSettings>,
     /// What is counted apart, and where it goes.
     pub metrics: MetricsSettings,
+    /// How names are asked for.
+    pub resolver: ResolverSettings,
+    /// The servers whose addresses are names.
+    pub(crate) named: Vec<NamedServer>,
     /// The listeners' addresses, in the order of the spec's listeners.
     pub listeners: Vec<Listener>,
     /// How servers are checked and watched.
@@ -154,8 +163,45 @@ impl Loaded {
     }
 }
 
-/// Loads a configuration: reads, checks, resolves and compiles it. Needs a tokio runtime with I/O and time.
+/// Loads a configuration: reads and checks it, waits for the first answers of its names, and compiles it. Needs a tokio
+/// runtime with I/O and time.
 pub async fn load(origin: &Origin, purpose: Purpose, previous: Option<&Carried>) -> Loaded {
+    let draft = draft(origin, purpose, previous.and_then(|carried| carried.secrets.as_ref()));
+    let mut names = previous.map(|carried| carried.names.clone()).unwrap_or_default();
+    let Config { named, resolver, .. } = draft.config();
+    if !draft.failed() {
+        names.fit(named.iter(), Instant::now());
+        settle(&mut names, named, resolver).await;
+    }
+    let mut loaded = draft.finish(&names);
+    if let Some(plan) = &mut loaded.plan {
+        plan.carried.names = names;
+    }
+    loaded
+}
+
+/// Asks for names until each has been answered, well or not, or the time for that is over.
+async fn settle(names: &mut Names, named: &[NamedServer], settings: &ResolverSettings) {
+    if names.were_asked(named.iter()) {
+        return;
+    }
+    let mut asker = Asker::new(settings);
+    let until = tokio::time::Instant::now() + settings.start_wait;
+    while !names.were_asked(named.iter()) {
+        names.begin_due(Instant::now(), asker.room()).into_iter().for_each(|question| asker.begin(question));
+        tokio::select! {
+            (question, result) = asker.next() => {
+                // What is to be known about it is reported with its place.
+                let _ = names.answered(&question, result, settings.ttl, Instant::now(), random());
+            }
+            () = tokio::time::sleep_until(until) => break,
+        }
+    }
+    names.give_up_asking();
+}
+
+/// Reads a configuration up to where addresses of names are needed.
+pub(crate) fn draft(origin: &Origin, purpose: Purpose, known_secrets: Option<&Secrets>) -> Draft {
     let mut report = Report::new();
     let mut document = read(origin, &mut report);
     let place = secrets::Place {
@@ -163,28 +209,56 @@ pub async fn load(origin: &Origin, purpose: Purpose, previous: Option<&Carried>)
         state_dir: document.config.state_dir.as_deref(),
     };
     let spec = &mut document.config.spec;
-    let known_secrets = previous.and_then(|carried| carried.secrets.as_ref());
     spec.secrets = secrets::find(&place, spec, purpose, known_secrets, &mut report);
-    let known_addresses = previous.map(|carried| &carried.addresses);
-    let addresses = resolve::resolve(&document.named, spec, purpose, known_addresses, &mut report).await;
-    let snapshot = document.compile(&mut report);
-    if let Some(snapshot) = &snapshot {
-        let Config { metrics, engine, .. } = &mut document.config;
-        metrics::check(document.metrics_bound, metrics, snapshot, engine.workers, &mut report);
+    Draft { document, report }
+}
+
+/// A configuration that was read and not yet compiled.
+pub(crate) struct Draft {
+    document: Document,
+    report: Report,
+}
+
+impl Draft {
+    /// Whether it cannot be used, whatever its names stand for.
+    pub(crate) fn failed(&self) -> bool {
+        self.report.failed()
     }
-    if document.config.listeners.is_empty() && !report.failed() {
-        let nothing =
-            Diagnostic::warning(codes::NO_LISTENER, "there is no [[listener]]: nothing would be served");
-        report.add(nothing);
+
+    /// What was understood so far.
+    pub(crate) fn config(&self) -> &Config {
+        &self.document.config
     }
-    let plan = match snapshot {
-        Some(snapshot) if !report.failed() => {
-            let carried = Carried { secrets: Some(document.config.spec.secrets.clone()), addresses };
-            Some(Plan { config: document.config, snapshot, carried })
+
+    /// Compiles it with what names stand for now. What is known about them is not carried on.
+    pub(crate) fn finish(self, names: &Names) -> Loaded {
+        let Draft { mut document, mut report } = self;
+        if !report.failed() {
+            resolver::report_unresolved(&document.config, names, &mut report);
         }
-        _ => None,
-    };
-    Loaded { report, plan }
+        let Config { named, spec, .. } = &mut document.config;
+        names.fill(named, spec);
+        let snapshot = document.compile(&mut report);
+        if let Some(snapshot) = &snapshot {
+            let Config { metrics, engine, .. } = &mut document.config;
+            let (bound, workers) = (document.metrics_bound, engine.workers);
+            metrics::check(bound, metrics, snapshot, workers, names.len(), &mut report);
+        }
+        if document.config.listeners.is_empty() && !report.failed() {
+            let nothing =
+                Diagnostic::warning(codes::NO_LISTENER, "there is no [[listener]]: nothing would be served");
+            report.add(nothing);
+        }
+        let plan = match snapshot {
+            Some(snapshot) if !report.failed() => {
+                let secrets = Some(document.config.spec.secrets.clone());
+                let carried = Carried { secrets, names: Names::default() };
+                Some(Plan { config: document.config, snapshot, carried })
+            }
+            _ => None,
+        };
+        Loaded { report, plan }
+    }
 }
 
 /// The same for callers without a runtime.
@@ -208,7 +282,6 @@ struct Document {
     config: Config,
     tree: Table,
     broken: HashSet<Span>,
-    named: Vec<NamedServer>,
     secret_file: Option<Located<PathBuf>>,
     /// Of the bound on series.
     metrics_bound: Option<Span>,
@@ -236,11 +309,13 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
     let access_log = log::log(&mut reader, root);
     let trace = log::trace(&mut reader, root);
     let metrics = metrics::metrics(&mut reader, root);
+    let resolver = resolver::resolver(&mut reader, root);
     let timeouts = settings::timeouts(&mut reader, root, &shapes::TIMEOUTS);
     let retry = settings::retry(&mut reader, root, &shapes::RETRY);
     let (listeners, listener_specs) = settings::listeners(&mut reader, root, admin.as_ref());
     let routes = route::routes(&mut reader, root);
     let (backends, named, health) = backend::backends(&mut reader, root);
+    resolver::check_bounds(&mut reader, &named);
     let broken = reader.broken;
     let spec = Spec {
         secrets: Secrets::default(),
@@ -260,11 +335,13 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
         access_log,
         trace,
         metrics: metrics.settings,
+        resolver,
+        named,
         listeners,
         health: Arc::new(health),
         spec,
     };
-    Document { config, tree, broken, named, secret_file, metrics_bound: metrics.bound }
+    Document { config, tree, broken, secret_file, metrics_bound: metrics.bound }
 }
 
 /// The tables of `[defaults]`, each with the path of what it is for.

@@ -8,11 +8,10 @@ use super::reader::Shape;
 pub(super) const ROOT: Shape = Shape {
     what: "the config file",
     keys: &[
-        "include", "engine", "admin", "state", "session", "log", "trace", "metrics", "timeouts", "retry",
-        "defaults", "listener", "route", "backend",
+        "include", "engine", "admin", "state", "session", "log", "trace", "metrics", "resolver", "timeouts",
+        "retry", "defaults", "listener", "route", "backend",
     ],
     later: &[
-        "resolver",
         "tls",
         "certificate",
         "release",
@@ -59,6 +58,22 @@ pub(super) const METRICS: Shape = Shape {
     what: "[metrics]",
     keys: &["series_max", "routes", "servers", "statuses", "compat", "statsd"],
     later: &["buckets", "otlp", "exemplars"],
+};
+
+pub(super) const RESOLVER: Shape = Shape {
+    what: "[resolver]",
+    keys: &[
+        "servers",
+        "family",
+        "timeout",
+        "retries",
+        "ttl_min",
+        "ttl_max",
+        "remove_after",
+        "required",
+        "start_wait",
+    ],
+    later: &["tls", "dnssec", "search"],
 };
 
 pub(super) const STATSD: Shape = Shape {

@@ -9,8 +9,8 @@ use lb_core::Snapshot;
 
 use super::collect::{CHECK_SERIES, STATES};
 use super::family::Edges;
-use super::haproxy;
 use super::subjects::{ARM, BACKEND, LISTENER, PROCESS, SERVER, WORKER};
+use super::{haproxy, names};
 use crate::config::{MetricsSettings, StatusDetail};
 
 /// Statuses that an arm, backend or server tells apart, and the hundreds of the others.
@@ -34,6 +34,15 @@ const CONTROL: u64 = 16;
 /// Comparisons of an arm with its past and with the stable arm.
 const JUMPS: u64 = 2 * crate::watch::Of::ALL.len() as u64;
 
+/// How many there are of what a snapshot does not know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Workers.
+    pub workers: usize,
+    /// Names that are asked for.
+    pub names: usize,
+}
+
 /// How many series there can be, by what they are about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Budget {
@@ -48,8 +57,9 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// What a configuration can have, with so many workers.
-    pub fn of(snapshot: &Snapshot, settings: &MetricsSettings, workers: usize) -> Budget {
+    /// What a configuration can have.
+    pub fn of(snapshot: &Snapshot, settings: &MetricsSettings, of: Counts) -> Budget {
+        let Counts { workers, names } = of;
         let statuses = |exact| if settings.statuses == StatusDetail::Hundreds { HUNDREDS } else { exact };
         let (all, some) = (statuses(ALL_STATUSES_MAX), statuses(STATUSES_MAX));
         let of = |numbers: usize| numbers as u64;
@@ -75,6 +85,7 @@ impl Budget {
             + haproxy(haproxy::PER_SERVER);
         Budget {
             process: CONTROL
+                + if names > 0 { names::OF_ALL + names as u64 * names::PER_NAME } else { 0 }
                 + of(PROCESS.len())
                 + all
                 + ALL_REASONS_MAX
@@ -112,18 +123,18 @@ fn arms(snapshot: &Snapshot, settings: &MetricsSettings) -> (u64, u64) {
 }
 
 /// What could be switched off, and how many series would be left, the best first.
-pub fn ways_out(snapshot: &Snapshot, settings: &MetricsSettings, workers: usize) -> Vec<(&'static str, u64)> {
+pub fn ways_out(snapshot: &Snapshot, settings: &MetricsSettings, of: Counts) -> Vec<(&'static str, u64)> {
     let with = |change: fn(&mut MetricsSettings)| {
         let mut changed = settings.clone();
         change(&mut changed);
-        Budget::of(snapshot, &changed, workers).total()
+        Budget::of(snapshot, &changed, of).total()
     };
     let mut ways = vec![
         ("statuses = \"hundreds\"", with(|settings| settings.statuses = StatusDetail::Hundreds)),
         ("servers = false", with(|settings| settings.servers = false)),
         ("routes = false", with(|settings| settings.routes = false)),
     ];
-    let now = Budget::of(snapshot, settings, workers).total();
+    let now = Budget::of(snapshot, settings, of).total();
     ways.retain(|(_, left)| *left < now);
     ways.sort_by_key(|(_, left)| *left);
     ways

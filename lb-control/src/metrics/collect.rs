@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use lb_core::{Health, Identity, ServerLive, Snapshot};
 
 use super::family::{Edges, Family, Kind, Label, Labels, Sample, Value};
-use super::haproxy;
 use super::subjects::{ARM, BACKEND, LISTENER, Number, PROCESS, SERVER, WORKER};
+use super::{haproxy, names};
 use crate::config::{MetricsSettings, StatusDetail};
 use crate::control::{Current, Shared};
 use crate::health::Shown;
@@ -40,6 +40,7 @@ pub(crate) fn families(shared: &Shared) -> Vec<Family> {
         checks: if settings.servers { shared.health.shown(workers.now()) } else { Vec::new() },
     };
     let mut families = control(shared, &read);
+    families.extend(names::families(shared));
     families.extend(process(&read.workers, settings));
     families.extend(listeners(&read.workers.listeners, settings));
     families.extend(arms(shared, &read));
@@ -69,7 +70,7 @@ fn value(kind: Kind, number: u64) -> Value {
     if kind == Kind::Gauge { Value::Level(number) } else { Value::Count(number) }
 }
 
-fn single(kind: Kind, name: &'static str, help: &'static str, number: u64) -> Family {
+pub(super) fn single(kind: Kind, name: &'static str, help: &'static str, number: u64) -> Family {
     let samples = vec![Sample { labels: Labels::of(Vec::new()), value: value(kind, number) }];
     Family { name, help, kind, samples }
 }

@@ -8,6 +8,7 @@ pub mod budget;
 pub(crate) mod collect;
 pub mod family;
 mod haproxy;
+mod names;
 pub(crate) mod shares;
 mod subjects;
 pub(crate) mod text;
