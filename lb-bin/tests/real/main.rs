@@ -13,6 +13,7 @@ mod capacity;
 mod connections;
 mod corpus;
 mod demo;
+mod dns;
 mod draining;
 mod driver_choice;
 mod failures;
