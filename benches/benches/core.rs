@@ -164,7 +164,7 @@ fn pick(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     let view = view(b"example.test", b"/", &());
                     let decision = forward(&table, &cursors, black_box(&view), next_random(&mut random));
-                    let permit = decision.take(&table, &mut cursors, NOW);
+                    let permit = decision.take(&table, &mut cursors, NOW).expect("no bound");
                     permit.finish(Outcome::Responded { status: 200 }, NOW);
                 });
             });
@@ -203,7 +203,10 @@ fn session(criterion: &mut Criterion) {
             lines.clear();
             decision.write_cookies(&table, false, &mut lines);
             black_box(&lines);
-            decision.take(&table, &mut cursors, NOW).finish(Outcome::Responded { status: 200 }, NOW);
+            decision
+                .take(&table, &mut cursors, NOW)
+                .expect("no bound")
+                .finish(Outcome::Responded { status: 200 }, NOW);
         });
     });
 
@@ -227,7 +230,10 @@ fn session(criterion: &mut Criterion) {
             let decision = forward(&table, &cursors, black_box(&view), next_random(&mut random));
             lines.clear();
             assert!(!decision.write_cookies(&table, false, &mut lines), "the session is known");
-            decision.take(&table, &mut cursors, NOW).finish(Outcome::Responded { status: 200 }, NOW);
+            decision
+                .take(&table, &mut cursors, NOW)
+                .expect("no bound")
+                .finish(Outcome::Responded { status: 200 }, NOW);
         });
     });
     let mut turn = known.iter().cycle();

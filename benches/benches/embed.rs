@@ -86,7 +86,7 @@ fn exchange(reader: &mut Reader) {
     let Verdict::Forward(decision) = decide(table, cursors, black_box(&view), NOW, 1) else {
         panic!("not forwarded")
     };
-    decision.take(table, cursors, NOW).finish(Outcome::Responded { status: 200 }, NOW);
+    decision.take(table, cursors, NOW).expect("no bound").finish(Outcome::Responded { status: 200 }, NOW);
 }
 
 /// Runs `measured` while `count` threads do `other` over and over.

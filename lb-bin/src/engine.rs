@@ -117,7 +117,7 @@ impl Workers for EngineWorkers {
     }
 
     fn backends(&self) -> Vec<BackendReading> {
-        readings::backends(self.engine.metrics())
+        readings::backends(self.engine.metrics(), self.engine.queues())
     }
 
     fn now(&self) -> Duration {

@@ -1,5 +1,6 @@
 //! What the engine has counted, in the words of the control side.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use lb_control::metrics::budget;
@@ -13,6 +14,7 @@ use lb_io::metrics::read::{ArmTotals, ServerTotals};
 use lb_io::metrics::registry::{WorkerSeries, sum};
 use lb_io::metrics::series::ListenerSeries;
 use lb_io::metrics::{reasons, statuses};
+use lb_io::worker::queue::Queues;
 
 // What the control side counts on when it says how many series there can be.
 const _: () = assert!(statuses::STATUSES_MAX as u64 <= budget::STATUSES_MAX);
@@ -99,11 +101,14 @@ pub(crate) fn servers(metrics: &Metrics) -> Vec<ServerReading> {
 }
 
 /// The backends.
-pub(crate) fn backends(metrics: &Metrics) -> Vec<BackendReading> {
+pub(crate) fn backends(metrics: &Metrics, queues: &Queues) -> Vec<BackendReading> {
+    let queues: HashMap<_, _> = queues.all().into_iter().collect();
     let backends = metrics.backends().into_iter();
     backends
         .map(|(name, totals)| BackendReading {
             name: Arc::clone(&name),
+            queue: queues.get(&name).map_or(0, |queue| queue.waiting()),
+            queued: queues.get(&name).map_or(0, |queue| queue.entered()),
             exchanges: exchanges(totals.arms),
             attempts: attempts(totals.servers),
         })

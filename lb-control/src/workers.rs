@@ -241,6 +241,10 @@ pub struct ServerReading {
 pub struct BackendReading {
     /// Its name.
     pub name: Arc<str>,
+    /// Requests that wait now until one of its servers has room.
+    pub queue: u32,
+    /// Requests that have had to wait.
+    pub queued: u64,
     /// Exchanges of all arms that led or lead to it.
     pub exchanges: ExchangeNumbers,
     /// Attempts at all servers that it had or has.

@@ -88,7 +88,7 @@ fn metrics_are_sums_over_workers_and_live_state() {
     let now = Duration::from_secs(1);
     let Verdict::Forward(decision) = decide(&table, &cursors, &view, now, 0) else { panic!("no server") };
     let server = table.snapshot.server(decision.server());
-    decision.take(&table, &mut cursors, now).finish(Outcome::ConnectFailed, now);
+    decision.take(&table, &mut cursors, now).expect("no bound").finish(Outcome::ConnectFailed, now);
     let labels = format!("backend=\"app\",server=\"{}\",address=\"{}\"", server.name(), server.address());
 
     let (status, text) = running.get("/metrics");

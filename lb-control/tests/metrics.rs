@@ -131,6 +131,8 @@ fn fill(running: &Running, workers: usize) {
     };
     *told.servers.lock().unwrap() = table.snapshot.servers().iter().map(server).collect();
     let backend = |name: &str| BackendReading {
+        queue: 2,
+        queued: 7,
         name: name.into(),
         exchanges: exchanges.clone(),
         attempts: attempts.clone(),
@@ -161,7 +163,10 @@ fn answer_once_with_each_class(table: &Table) {
             else {
                 panic!("no server")
             };
-            decision.take(table, &mut cursors, now).finish(Outcome::Responded { status }, now);
+            decision
+                .take(table, &mut cursors, now)
+                .expect("no bound")
+                .finish(Outcome::Responded { status }, now);
         }
     }
 }

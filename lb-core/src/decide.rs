@@ -266,6 +266,7 @@ impl Round<'_> {
             outlook: pool.outlook(&self.table.live, backend),
             slow_start_ns: pool.slow_start_ns,
             tried,
+            with_room: false,
             affinity: Affinity {
                 session: &client.session,
                 source: &client.source,

@@ -98,6 +98,13 @@ pub const SPILL_BELOW: Share = Share::percent(70);
 /// How long `peak_ewma` takes to forget half of what it saw of a server.
 pub const PEAK_EWMA_HALF_LIFE: Duration = Duration::from_secs(7);
 
+/// Requests that wait at a time for a server of one backend to have room; a further one is refused.
+pub const QUEUE_REQUESTS: u32 = 1_000;
+/// The most requests that may be made to wait.
+pub const QUEUE_REQUESTS_MAX: u32 = 100_000;
+/// How long a request waits for a server to have room: as long as it would for a connection.
+pub const QUEUE_TIMEOUT: Duration = CONNECT;
+
 /// Listeners in a spec at most; more is a problem at compile time, as for the bounds below.
 pub const LISTENERS_MAX: usize = 64;
 /// Routes in a spec at most.

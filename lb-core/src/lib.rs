@@ -49,7 +49,8 @@
 //! let (now, random) = (Duration::from_secs(1), 0x5eed); // of the caller's clock and generator
 //! match decide(&table, &cursors, &request, now, random) {
 //!     Verdict::Forward(decision) => {
-//!         let permit = decision.take(&table, &mut cursors, now);
+//!         // `None` says that the server has as many requests as it may.
+//!         let permit = decision.take(&table, &mut cursors, now).expect("there is no such bound");
 //!         assert_eq!(permit.address().port(), 8001);
 //!         let mut head = Vec::new(); // of the response
 //!         decision.write_cookies(&table, request.secure, &mut head);

@@ -83,6 +83,7 @@ impl Live {
                 |live| Arc::clone(live),
             );
             live.set_admin(server.admin);
+            live.set_max_requests(server.max_requests);
             live
         });
         Live {
@@ -252,6 +253,8 @@ struct Standing {
     /// When its slow start began, in nanoseconds of the caller's clock: with the first attempt after it came up. Until
     /// then [`NOT_YET`]; 0: it has been up since we know it.
     up_since_ns: AtomicU64,
+    /// Attempts that may be under way; 0: as many as come.
+    max_requests: AtomicU32,
 }
 
 /// It came up, and nobody has been sent to it since.
@@ -426,6 +429,20 @@ impl ServerLive {
         self.load.latency.note(latency_ns, now.0, Took::Yet);
     }
 
+    /// Attempts that may be under way at a time; `None`: as many as come.
+    pub fn max_requests(&self) -> Option<u32> {
+        Some(self.standing.max_requests.load(Relaxed)).filter(|most| *most != 0)
+    }
+
+    fn set_max_requests(&self, most: Option<u32>) {
+        self.standing.max_requests.store(most.unwrap_or_default(), Relaxed);
+    }
+
+    /// Whether one more attempt may begin. What is said now may not be so when it does.
+    pub fn has_room(&self) -> bool {
+        self.max_requests().is_none_or(|most| self.in_flight() < most)
+    }
+
     /// Until when, on the caller's clock, connect failures keep it out of picks; in the past: they do not.
     pub fn removed_until(&self) -> Duration {
         Duration::from_nanos(self.standing.removed_until_ns.load(Relaxed))
@@ -481,14 +498,26 @@ impl ServerLive {
         }
     }
 
-    pub(crate) fn begin(&self, now: Now, wants: Wants) {
-        self.load.in_flight.fetch_add(1, Relaxed);
+    /// False, and nothing has begun, if the server has as much as it may.
+    pub(crate) fn begin(&self, now: Now, wants: Wants) -> bool {
+        match self.max_requests() {
+            None => {
+                self.load.in_flight.fetch_add(1, Relaxed);
+            }
+            Some(most) => {
+                let one_more = |in_flight| Some(in_flight + 1).filter(|in_flight| *in_flight <= most);
+                if self.load.in_flight.fetch_update(Relaxed, Relaxed, one_more).is_err() {
+                    return false;
+                }
+            }
+        }
         if wants.count {
             self.shared().begin();
         }
         if self.standing.up_since_ns.load(Relaxed) == NOT_YET {
             self.standing.up_since_ns.store(now.0.max(1), Relaxed);
         }
+        true
     }
 
     /// `latency_ns` is the time to the response's head, if there was one.

@@ -37,9 +37,10 @@ pub(crate) struct Wants {
 }
 
 impl Permit {
-    pub(crate) fn begin(live: Arc<ServerLive>, now: Now, wants: Wants) -> Permit {
-        live.begin(now, wants);
-        Permit { live, time_ns: now.0, phase: Phase::Begun, wants }
+    /// `None` if the server has as much as it may.
+    pub(crate) fn begin(live: &Arc<ServerLive>, now: Now, wants: Wants) -> Option<Permit> {
+        let begun = live.begin(now, wants);
+        begun.then(|| Permit { live: Arc::clone(live), time_ns: now.0, phase: Phase::Begun, wants })
     }
 
     /// Notes when the whole request was sent: the server's latency is the time from this and not from taking, and does

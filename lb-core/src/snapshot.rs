@@ -10,7 +10,7 @@ use crate::live::Identity;
 use crate::pick::Pool;
 use crate::session::Keys;
 use crate::source::ListenerRules;
-use crate::spec::{Admin, EncodedSlash, PathEncoding, Policy, SessionKey};
+use crate::spec::{Admin, EncodedSlash, PathEncoding, Policy, QueueSpec, SessionKey};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
@@ -270,6 +270,8 @@ pub struct Backend {
     pub policy: Policy,
     /// Whether old-fashioned response heads pass, normalised.
     pub accept_legacy_responses: bool,
+    /// Where requests wait when all servers that could serve them are full; `None` if no server can be.
+    pub queue: Option<QueueSpec>,
     /// Its servers' places among all.
     pub servers: Range<u32>,
     pub(crate) pool: Pool,
@@ -293,6 +295,8 @@ pub struct Server {
     pub zone: Option<Box<str>>,
     /// What else is told of it in logs.
     pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// Requests that it may have in flight at a time.
+    pub max_requests: Option<u32>,
     /// Whether its address came out of a name.
     pub resolved: bool,
 }

@@ -8,7 +8,7 @@ mod backend;
 mod route;
 
 pub use backend::{
-    Address, Admin, BackendSpec, HashKey, Policy, PolicyError, ServerSpec, StickySpec, Target,
+    Address, Admin, BackendSpec, HashKey, Policy, PolicyError, QueueSpec, ServerSpec, StickySpec, Target,
 };
 pub use route::{
     CanarySpec, EncodedSlash, Fallback, Marked, PathEncoding, PathMatch, RouteSpec, SessionKey, ValueMatch,

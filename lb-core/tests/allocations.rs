@@ -122,10 +122,10 @@ fn exchange(
     let now = Duration::from_secs(n);
     let random = u128::from(lb_core::hash::mix(n)) << 64 | u128::from(n);
     let Verdict::Forward(decision) = decide(table, cursors, &view, now, random) else { panic!("{path:?}") };
-    let permit = decision.take(table, cursors, now);
+    let permit = decision.take(table, cursors, now).expect("no bound");
     permit.finish(Outcome::ConnectFailed, now);
     let again = decision.again(table, cursors, &[decision.server()], now, random).expect("another server");
-    let permit = again.take(table, cursors, now);
+    let permit = again.take(table, cursors, now).expect("no bound");
     out.clear();
     again.write_cookies(table, true, out);
     permit.finish(Outcome::Responded { status: 200 }, now);

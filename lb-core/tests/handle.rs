@@ -45,7 +45,7 @@ fn exchange(reader: &mut Reader) -> u32 {
     };
     let (table, cursors) = reader.current();
     let Verdict::Forward(decision) = decide(table, cursors, &view, NOW, 1) else { panic!("a server is up") };
-    let permit = decision.take(table, cursors, NOW);
+    let permit = decision.take(table, cursors, NOW).expect("no bound");
     permit.finish(Outcome::Responded { status: 200 }, NOW);
     number(table)
 }

@@ -19,6 +19,7 @@ use crate::metrics::registry::WorkerPlaces;
 use crate::metrics::{Metrics, Options, Recorder};
 use crate::sys;
 use crate::trace::TraceOptions;
+use crate::worker::queue::Queues;
 use crate::worker::siblings::Siblings;
 use crate::worker::{Limits, Worker};
 
@@ -154,6 +155,7 @@ pub struct Engine {
     fallback: Option<String>,
     access_log: Option<AccessLog>,
     metrics: Metrics,
+    queues: Arc<Queues>,
 }
 
 /// What a worker thread says when it has started.
@@ -184,10 +186,14 @@ impl Engine {
             fallback: None,
             access_log,
             metrics,
+            queues: Arc::default(),
         };
         let limits = limits(config, sys::limits::descriptors());
         let random = RandomState::new();
         let siblings = Siblings::of(config.workers);
+        if let Some(any) = siblings.first() {
+            engine.queues = Arc::clone(any.queues());
+        }
         for ((number, sockets), siblings) in sockets.into_iter().enumerate().zip(siblings) {
             let mailbox = Arc::new(Mailbox::default());
             let seed = [random.hash_one((number, 0)), random.hash_one((number, 1))];
@@ -258,6 +264,11 @@ impl Engine {
     /// All that is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Where requests wait for servers with room.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
     }
 
     /// Where the listeners are, with the ports that the kernel chose.

@@ -67,6 +67,10 @@ pub enum Cause {
     ServerFailed,
     /// The server was too slow.
     ServerTimeout,
+    /// No server had room, and no more requests may wait.
+    QueueFull,
+    /// No server had room in time.
+    QueueTimeout,
     /// A tunnel in which nothing moved for too long.
     TunnelIdle,
     /// A bound of ours.
@@ -77,7 +81,7 @@ pub enum Cause {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Cause; 11] = [
+    pub const ALL: [Cause; 13] = [
         Cause::Complete,
         Cause::Answered,
         Cause::Refused,
@@ -86,6 +90,8 @@ impl Cause {
         Cause::ClientTimeout,
         Cause::ServerFailed,
         Cause::ServerTimeout,
+        Cause::QueueFull,
+        Cause::QueueTimeout,
         Cause::TunnelIdle,
         Cause::Overloaded,
         Cause::Stopped,
@@ -102,6 +108,8 @@ impl Cause {
             Cause::ClientTimeout => "client_timeout",
             Cause::ServerFailed => "server_failed",
             Cause::ServerTimeout => "server_timeout",
+            Cause::QueueFull => "queue_full",
+            Cause::QueueTimeout => "queue_timeout",
             Cause::TunnelIdle => "tunnel_idle",
             Cause::Overloaded => "overloaded",
             Cause::Stopped => "stopped",
@@ -140,6 +148,10 @@ pub const TOO_MANY_INTERIM: Reason = reason(502, "too_many_interim_responses", C
 pub const RESPONSE_TIMEOUT: Reason = reason(504, "response_timeout", Cause::ServerTimeout);
 /// A bound of ours was reached: buffers, descriptors or tasks.
 pub const OVERLOADED: Reason = reason(503, "overloaded", Cause::Overloaded);
+/// All servers that could serve have as much as they may, and as many requests wait as may wait.
+pub const QUEUE_FULL: Reason = reason(503, "queue_full", Cause::QueueFull);
+/// No server had room for as long as a request may wait.
+pub const QUEUE_TIMEOUT: Reason = reason(503, "queue_timeout", Cause::QueueTimeout);
 /// The worker was told to stop before the exchange ended.
 pub const STOPPED: Reason = reason(503, "stopped", Cause::Stopped);
 

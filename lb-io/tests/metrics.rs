@@ -431,7 +431,7 @@ fn a_permit_is_told_when_an_answer_was_owed() {
         let lb_core::Verdict::Forward(decision) = lb_core::decide(&table, &cursors, &view, start, 1) else {
             panic!("there is a server");
         };
-        let mut permit = decision.take(&table, &mut cursors, start);
+        let mut permit = decision.take(&table, &mut cursors, start).expect("no bound");
         let layout = recorder.layout();
         let (arm, server) = (layout.arm(FIRST, ArmIndex::STABLE), layout.server(ServerIndex(0)));
         let mut meter = Meter::begin(&recorder, 0, arm, start);

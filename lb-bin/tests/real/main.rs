@@ -28,6 +28,7 @@ mod operating;
 mod policies;
 mod programs;
 mod prometheus;
+mod queueing;
 mod readme;
 mod reload;
 mod splits;

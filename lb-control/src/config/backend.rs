@@ -4,6 +4,7 @@ use lb_core::spec::{Address, Admin, BackendSpec, HashKey, Policy, ServerSpec, Sh
 
 use super::address::{self, HostPort};
 use super::health;
+use super::queue::queue;
 use super::reader::{Located, Reader, Scope};
 use super::settings::{retry, timeouts};
 use super::shapes;
@@ -78,6 +79,7 @@ fn backend(
         slow_start: reader.duration(scope, "slow_start").map(|found| found.value),
         fail_open_below: reader.share(scope, "fail_open_below").and_then(share),
         spill_below: reader.share(scope, "spill_below").and_then(share),
+        queue: queue(reader, scope),
         ..BackendSpec::default()
     };
     if reader.is_broken(scope, "balance") {
@@ -176,6 +178,9 @@ fn server(reader: &mut Reader<'_>, scope: Scope<'_>) -> (ServerSpec, Option<Name
             .into_iter()
             .map(|(name, value)| (name.value, value.value))
             .collect(),
+        max_requests: reader
+            .integer(scope, "max_requests", 1..=i64::from(u32::MAX))
+            .map(|it| it.value as u32),
     };
     (server, named)
 }

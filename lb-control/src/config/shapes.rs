@@ -154,12 +154,13 @@ pub(super) const DEFAULT_BACKEND: Shape = Shape {
         "fail_open_below",
         "health",
         "outliers",
+        "queue",
     ],
     later: BACKEND.later,
 };
 
 pub(super) const DEFAULT_SERVER: Shape =
-    Shape { what: "[defaults.server]", keys: &["weight", "resolve"], later: SERVER.later };
+    Shape { what: "[defaults.server]", keys: &["weight", "resolve", "max_requests"], later: SERVER.later };
 
 pub(super) const LISTENER: Shape = Shape {
     what: "a listener",
@@ -265,9 +266,10 @@ pub(super) const BACKEND: Shape = Shape {
         "fail_open_below",
         "spill_below",
         "health",
+        "queue",
         "outliers",
     ],
-    later: &["max_requests", "max_connections", "queue", "discovery", "tls", "protocol", "proxy_protocol"],
+    later: &["max_requests", "max_connections", "discovery", "tls", "protocol", "proxy_protocol"],
 };
 
 pub(super) const HEALTH: Shape = Shape {
@@ -313,6 +315,8 @@ pub(super) const OUTLIERS: Shape = Shape {
     later: &[],
 };
 
+pub(super) const QUEUE: Shape = Shape { what: "queue", keys: &["requests", "timeout"], later: &[] };
+
 pub(super) const STICKY: Shape =
     Shape { what: "sticky", keys: &["cookie"], later: &["max_age", "header", "source", "learn"] };
 
@@ -329,6 +333,7 @@ pub(super) const SERVER: Shape = Shape {
         "labels",
         "check_address",
         "check_port",
+        "max_requests",
     ],
-    later: &["health", "tls", "max_requests", "max_connections", "slow_start", "proxy_protocol"],
+    later: &["health", "tls", "max_connections", "slow_start", "proxy_protocol"],
 };

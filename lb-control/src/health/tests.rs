@@ -203,7 +203,7 @@ fn ejections_are_told_with_their_reason() {
         else {
             panic!("no server");
         };
-        let permit = decision.take(&table, &mut cursors, NOW);
+        let permit = decision.take(&table, &mut cursors, NOW).expect("no bound");
         let status = if permit.address().port() == 8000 { 500 } else { 200 };
         permit.finish(lb_core::Outcome::Responded { status }, NOW);
     }

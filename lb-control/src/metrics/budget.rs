@@ -23,7 +23,7 @@ pub const ALL_STATUSES_MAX: u64 = 600;
 const HUNDREDS: u64 = 5 + 1;
 
 /// Reasons that an arm or backend tells apart.
-pub const REASONS_MAX: u64 = 21;
+pub const REASONS_MAX: u64 = 23;
 
 /// Reasons that a listener tells apart, and one for others.
 pub const ALL_REASONS_MAX: u64 = 128 + 1;

@@ -133,8 +133,11 @@ impl Connection {
         let (table, cursors) = reader.current();
         match decide(table, cursors, &view, self.clock.now(), random_bits()) {
             Verdict::Forward(decision) => {
-                let permit = decision.take(table, cursors, self.clock.now());
-                Course::Forward(Going { table: Arc::clone(table), decision, permit })
+                match decision.take(table, cursors, self.clock.now()) {
+                    Some(permit) => Course::Forward(Going { table: Arc::clone(table), decision, permit }),
+                    // Its server has as many requests as it may. Here nobody waits.
+                    None => Course::Answered(refusal(503, "server_full")),
+                }
             }
             Verdict::Answer(route) => Course::Answered(answer(table, route, &view)),
             Verdict::Refuse(refused) => Course::Answered(refusal(refused.status(), refused.word())),
@@ -147,7 +150,8 @@ impl Connection {
         let (_, cursors) = reader.current();
         let now = self.clock.now();
         let decision = failed.again(table, cursors, tried, now, random_bits())?;
-        Some((decision, decision.take(table, cursors, now)))
+        let permit = decision.take(table, cursors, now)?;
+        Some((decision, permit))
     }
 
     /// Connects, trying further servers while nothing is sent, and relays one exchange.

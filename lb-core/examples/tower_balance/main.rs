@@ -51,6 +51,8 @@ pub struct Balance<S, F> {
 pub enum BalanceError<E> {
     /// lb-core has no server for it.
     Refused(Refusal),
+    /// Its server has as many requests as it may.
+    Full,
     /// The route answers itself; this balancer is for servers only.
     Answer,
     /// The server's service failed.
@@ -61,6 +63,7 @@ impl<E: fmt::Display> fmt::Display for BalanceError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BalanceError::Refused(refusal) => write!(f, "refused: {}", refusal.word()),
+            BalanceError::Full => f.write_str("the server has as much as it may"),
             BalanceError::Answer => f.write_str("the route has no servers"),
             BalanceError::Server(error) => write!(f, "the server failed: {error}"),
         }
@@ -77,7 +80,10 @@ impl<S, F: Fn(SocketAddr) -> S> Balance<S, F> {
     }
 
     /// Asks lb-core, and takes what it decides.
-    fn pick<B>(&mut self, request: &Request<B>) -> Result<(Arc<Table>, Decision, Permit), Verdict> {
+    fn pick<B, E>(
+        &mut self,
+        request: &Request<B>,
+    ) -> Result<(Arc<Table>, Decision, Permit), BalanceError<E>> {
         let view = RequestView {
             listener: 0,
             method: request.method().as_str().as_bytes(),
@@ -92,10 +98,11 @@ impl<S, F: Fn(SocketAddr) -> S> Balance<S, F> {
         let (table, cursors) = self.reader.current();
         match decide(table, cursors, &view, self.clock.now(), random_bits()) {
             Verdict::Forward(decision) => {
-                let permit = decision.take(table, cursors, self.clock.now());
+                let permit = decision.take(table, cursors, self.clock.now()).ok_or(BalanceError::Full)?;
                 Ok((Arc::clone(table), decision, permit))
             }
-            other => Err(other),
+            Verdict::Refuse(refusal) => Err(BalanceError::Refused(refusal)),
+            Verdict::Answer(_) => Err(BalanceError::Answer),
         }
     }
 }
@@ -129,6 +136,7 @@ impl<S, F, RequestBody, ResponseBody> Service<Request<RequestBody>> for Balance<
 where
     S: Service<Request<RequestBody>, Response = Response<ResponseBody>> + Clone + Send + 'static,
     S::Future: Send,
+    S::Error: Send,
     F: Fn(SocketAddr) -> S,
     RequestBody: Send + 'static,
     ResponseBody: Body,
@@ -145,10 +153,7 @@ where
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let (table, decision, permit) = match self.pick(&request) {
             Ok(picked) => picked,
-            Err(Verdict::Refuse(refusal)) => {
-                return Box::pin(async move { Err(BalanceError::Refused(refusal)) });
-            }
-            Err(_) => return Box::pin(async { Err(BalanceError::Answer) }),
+            Err(error) => return Box::pin(async move { Err(error) }),
         };
         let server = self.server(&table, permit.address());
         let clock = self.clock.clone();

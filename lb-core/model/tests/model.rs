@@ -78,7 +78,7 @@ fn begin(reader: &mut Reader) -> (Permit, usize) {
     };
     let (table, cursors) = reader.current();
     let Verdict::Forward(decision) = decide(table, cursors, &view, NOW, 1) else { panic!("a server is up") };
-    (decision.take(table, cursors, NOW), table.snapshot.servers().len())
+    (decision.take(table, cursors, NOW).expect("no bound"), table.snapshot.servers().len())
 }
 
 /// Readers see tables in the order in which they were published, and the last one as soon as they know of it; attempts

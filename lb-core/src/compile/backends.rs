@@ -6,8 +6,8 @@ use super::problem::{Place, Problems};
 use super::{at_most, cookie_name, timeouts};
 use crate::cookie::is_token_byte;
 use crate::defaults::{
-    LABEL_LEN_MAX, LABELS_MAX, MAX_LOAD_PERCENT, SERVERS_PER_BACKEND_MAX, SLOW_START_MAX, SPILL_BELOW,
-    STICKY_COOKIE_PREFIX, WEIGHT, WEIGHT_MAX,
+    LABEL_LEN_MAX, LABELS_MAX, MAX_LOAD_PERCENT, QUEUE_REQUESTS_MAX, SERVERS_PER_BACKEND_MAX, SLOW_START_MAX,
+    SPILL_BELOW, STICKY_COOKIE_PREFIX, TIMEOUT_MAX, WEIGHT, WEIGHT_MAX,
 };
 use crate::hash::{Keyed, Purpose};
 use crate::live::Identity;
@@ -42,6 +42,7 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
                 admin: server.admin,
                 zone: server.zone.as_deref().map(Into::into),
                 labels: labels().collect(),
+                max_requests: server.max_requests,
                 resolved: !matches!(server.address, Address::Literal(_)),
             }));
         }
@@ -51,11 +52,17 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
             name,
             policy: backend.balance,
             accept_legacy_responses: backend.accept_legacy_responses,
+            queue: is_limited(backend).then(|| backend.queue.unwrap_or_default()),
             pool: pool(spec, backend, keys, first, &servers[first..]),
             servers: first as u32..servers.len() as u32,
         });
     }
     (backends.into(), servers.into())
+}
+
+/// Whether a server of it may have too much to do.
+fn is_limited(backend: &BackendSpec) -> bool {
+    backend.servers.iter().any(|server| server.max_requests.is_some())
 }
 
 /// An entry's addresses, each once.
@@ -110,6 +117,7 @@ fn pool(spec: &Spec, backend: &BackendSpec, keys: &Keys, first: usize, servers: 
         max_load_percent: backend.max_load_percent.unwrap_or_default(),
         fail_open_below: backend.fail_open_below.unwrap_or_default(),
         spill_below: backend.spill_below.unwrap_or(SPILL_BELOW),
+        limited: is_limited(backend),
         candidates: placed().filter(|(_, server)| server.weight > 0).map(candidate).collect(),
     })
 }
@@ -187,7 +195,31 @@ fn check_balance(spec: &Spec, backend: &BackendSpec, place: &Place, problems: &m
             .error(codes::SLOW_START, &place.field("slow_start"), message)
             .expected("expected more than 0 s and at most an hour");
     }
+    check_queue(backend, place, problems);
     check_zones(spec, backend, place, problems);
+}
+
+fn check_queue(backend: &BackendSpec, place: &Place, problems: &mut Problems) {
+    let Some(queue) = &backend.queue else { return };
+    let place = place.field("queue");
+    if queue.requests > QUEUE_REQUESTS_MAX {
+        let message = format!("a queue of {} requests is too long", queue.requests);
+        problems
+            .error(codes::QUEUE, &place.field("requests"), message)
+            .expected(format!("expected at most {QUEUE_REQUESTS_MAX}"));
+    }
+    if queue.requests > 0 && (queue.timeout.is_zero() || queue.timeout > TIMEOUT_MAX) {
+        let message = format!("nobody can wait for {} s", queue.timeout.as_secs());
+        problems
+            .error(codes::QUEUE, &place.field("timeout"), message)
+            .expected("expected more than 0 s and at most a week");
+    }
+    if !is_limited(backend) {
+        let message = format!("nobody waits for the backend `{}`: its servers take what comes", backend.name);
+        problems
+            .warning(codes::QUEUE_UNUSED, &place, message)
+            .expected("expected `max_requests` of some server, too");
+    }
 }
 
 /// The node's own zone: a name, and one that some server has.
@@ -278,6 +310,12 @@ fn check_server(server: &ServerSpec, place: &Place, problems: &mut Problems) {
         problems
             .error(codes::WEIGHT, &place.field("weight"), message)
             .expected(format!("expected 0 to {WEIGHT_MAX}"));
+    }
+    if server.max_requests == Some(0) {
+        let message = "a server that may have no request can serve nobody".to_owned();
+        problems
+            .error(codes::QUEUE, &place.field("max_requests"), message)
+            .expected("expected 1 or more; `admin = \"maintenance\"` takes it out of service");
     }
     if server.backup && server.weight.is_some() {
         let message =

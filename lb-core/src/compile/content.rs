@@ -81,10 +81,11 @@ structs! {
     Reply { status, body, content_type }
     BackendSpec {
         name, balance, hash_key, sticky, servers, timeouts, retry, accept_legacy_responses, max_load_percent,
-        slow_start, fail_open_below, spill_below, annex,
+        slow_start, fail_open_below, spill_below, annex, queue,
     }
     StickySpec { cookie }
-    ServerSpec { name, address, weight, backup, admin, zone, labels }
+    QueueSpec { requests, timeout }
+    ServerSpec { name, address, weight, backup, admin, zone, labels, max_requests }
 }
 
 /// Enums: a word, and what the variant holds.

@@ -105,15 +105,22 @@ impl Decision {
 
     /// Begins the attempt: counts it as in flight and advances the cursor.
     ///
+    /// `None` if the server has as many requests in flight as it may
+    /// ([`ServerSpec::max_requests`](crate::spec::ServerSpec::max_requests)); never where no server has such a bound.
+    /// Deciding prefers servers with room, so as a rule all that could serve are full then (for a sticky session: its
+    /// own). The request is to wait until an attempt at the backend has ended, within the bounds of
+    /// [`Backend::queue`](crate::snapshot::Backend::queue), and to ask [`again`](Decision::again).
+    ///
     /// # Panics
     /// May panic if `table` is not the table that the decision was made with.
-    pub fn take(&self, table: &Table, cursors: &mut Cursors, now: Duration) -> Permit {
+    pub fn take(&self, table: &Table, cursors: &mut Cursors, now: Duration) -> Option<Permit> {
         debug_assert_eq!(self.stamp, stamp(table), "a decision belongs to its table");
         let Picked { server, rank, wants, cursor, .. } = self.picked;
+        let permit = Permit::begin(table.server_live(server), now.into(), wants)?;
         if let Some(position) = cursor {
             cursors.set_position(table.snapshot.server(server).backend, rank, position);
         }
-        Permit::begin(table.server_live(server).clone(), now.into(), wants)
+        Some(permit)
     }
 
     /// Where to try next, `tried` being the servers that this exchange has tried: another server of the same arm,

@@ -27,6 +27,8 @@ pub struct Pick {
     pub reason: Option<PickReason>,
     /// Whether a sticky cookie came along; `None` if the backend has none.
     pub sticky_cookie: Option<bool>,
+    /// Whether it has as many requests as it may, and so have the others: the request waits.
+    pub waits: bool,
     /// Whether connections to it have just failed, and there is no better one.
     pub last_resort: bool,
     /// Whether so few servers are up that health is ignored.
@@ -96,6 +98,7 @@ impl Teller<'_> {
             server: decision.map(|decision| self.server(decision.server())),
             reason: decision.map(|decision| decision.pick_reason()),
             sticky_cookie: backend.pool.sticky.as_ref().map(|_| sticky != StickySeen::Nothing),
+            waits: decision.is_some_and(|decision| !self.table.server_live(decision.server()).has_room()),
             last_resort: decision.is_some() && care == Care::LastResort,
             failed_open: outlook.is_open(care),
             zone: self.zone(&backend.pool, outlook),
@@ -136,6 +139,8 @@ impl Teller<'_> {
             0 => STRENGTH_FULL,
             slow_start_ns => live.strength(now, slow_start_ns),
         };
+        let by_load = bound.filter(|_| !server.backup).map(|bound: Bound| bound.most(server.weight));
+        let in_flight_most = by_load.into_iter().chain(live.max_requests().map(u64::from));
         let latency_ns = live.expected_ns(now);
         ServerNote {
             backend: live.backend().to_owned(),
@@ -149,7 +154,7 @@ impl Teller<'_> {
             health: live.health().word(),
             removed_for: live.removed_until().saturating_sub(Duration::from_nanos(now.0)),
             in_flight: live.in_flight(),
-            in_flight_most: bound.filter(|_| !server.backup).map(|bound: Bound| bound.most(server.weight)),
+            in_flight_most: in_flight_most.min(),
             latency: (pool.wants.latency && latency_ns > 0).then(|| Duration::from_nanos(latency_ns)),
         }
     }

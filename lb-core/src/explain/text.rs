@@ -109,6 +109,9 @@ fn pick_words(pick: &Pick) -> String {
     if pick.server.as_ref().is_some_and(|server| server.backup) {
         words.push_str("; a backup, for no primary can serve");
     }
+    if pick.waits {
+        words.push_str("; it has as much as it may, so the request waits");
+    }
     if pick.last_resort {
         words.push_str("; connections to it have just failed, but all others are out, too");
     }

@@ -48,7 +48,8 @@
 //! let random = 0x0123_4567_89ab_cdef_u128; // 128 fresh random bits
 //! match decide(&table, &cursors, &request, now(), random) {
 //!     Verdict::Forward(decision) => {
-//!         let mut permit = decision.take(&table, &mut cursors, now());
+//!         // `None` says that the server has as many requests as it may (`max_requests`; there is no such bound here).
+//!         let Some(mut permit) = decision.take(&table, &mut cursors, now()) else { return };
 //!         // Connect to `permit.address()`, send, and when the response's head is there:
 //!         permit.answered(now());
 //!         let mut lines = Vec::new();
@@ -136,7 +137,7 @@
 //! # let connect = |address: std::net::SocketAddr| if address.port() == 8001 { Err(()) } else { Ok(()) };
 //! # let mut budget = RetryBudget::default();
 //! # let Verdict::Forward(mut decision) = decide(&table, &cursors, &request, now, random) else { panic!() };
-//! let mut permit = decision.take(&table, &mut cursors, now);
+//! let mut permit = decision.take(&table, &mut cursors, now).expect("no server has a bound");
 //! let mut tried = Vec::new();
 //! let retries = table.snapshot.route(decision.route()).arm(decision.arm()).retries;
 //! budget.exchange();
@@ -152,7 +153,7 @@
 //!     }
 //!     let Some(next) = decision.again(&table, &cursors, &tried, now, random) else { break None };
 //!     decision = next;
-//!     permit = decision.take(&table, &mut cursors, now);
+//!     permit = decision.take(&table, &mut cursors, now).expect("no server has a bound");
 //! };
 //! # assert_eq!(connected.unwrap().name(), "b");
 //! ```

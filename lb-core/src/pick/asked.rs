@@ -19,6 +19,7 @@ pub(crate) enum Care {
 }
 
 /// One question for a server.
+#[derive(Clone)]
 pub(crate) struct Asked<'a> {
     pub(crate) live: &'a Live,
     pub(crate) backend: BackendIndex,
@@ -29,6 +30,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) slow_start_ns: u64,
     /// Servers that this exchange has tried.
     pub(crate) tried: &'a [ServerIndex],
+    /// Whether servers that have as much as they may are out, too.
+    pub(crate) with_room: bool,
     pub(crate) affinity: Affinity<'a>,
     pub(crate) sticky: StickySeen,
     pub(crate) cursors: &'a Cursors,
@@ -64,7 +67,9 @@ impl Asked<'_> {
     /// Whether neither connect failures nor this exchange rule it out.
     #[inline]
     fn is_left(&self, server: ServerIndex, live: &ServerLive) -> bool {
-        (self.care == Care::LastResort || !live.is_removed(self.now)) && !self.tried.contains(&server)
+        (self.care == Care::LastResort || !live.is_removed(self.now))
+            && !self.tried.contains(&server)
+            && (!self.with_room || live.has_room())
     }
 
     /// How much of its weight a policy is to give a server: 0 if nobody may be sent to it, else

@@ -45,6 +45,8 @@ pub(crate) struct Pool {
     /// How long slow start takes; 0: there is none.
     pub(crate) slow_start_ns: u64,
     pub(crate) wants: Wants,
+    /// Whether a server may be full: have as many requests in flight as it may.
+    limited: bool,
     /// The primaries of the node's own zone; all primaries where zones do not count.
     near: Group,
     /// Those of other zones.
@@ -94,6 +96,8 @@ pub(crate) struct Wanted {
     pub(crate) max_load_percent: u32,
     pub(crate) fail_open_below: Share,
     pub(crate) spill_below: Share,
+    /// Whether a server may be full.
+    pub(crate) limited: bool,
     pub(crate) candidates: Vec<Candidate>,
 }
 
@@ -172,6 +176,7 @@ impl Pool {
             policy,
             slow_start_ns: wanted.slow_start.as_nanos() as u64,
             wants: Wants { latency: policy == Policy::PeakEwma, count: lookout.is_bounded() },
+            limited: wanted.limited,
             lookout,
             near: group(Rank::Near),
             far,
@@ -197,7 +202,33 @@ impl Pool {
             }
             StickySeen::Known { .. } | StickySeen::Unknown => (PickReason::Moved, self.next_home(asked)?),
         };
-        Some(Picked { server: found.server(), reason, rank, wants: self.wants, cursor: found.cursor() })
+        let picked =
+            Picked { server: found.server(), reason, rank, wants: self.wants, cursor: found.cursor() };
+        Some(if self.limited { self.with_room(asked, picked) } else { picked })
+    }
+
+    /// Another server if this one is full. Full is not down: neither backups nor another arm take over, and if all are
+    /// full it is this one that is waited for. A sticky session waits for its own.
+    #[inline(never)]
+    fn with_room(&self, asked: &Asked<'_>, picked: Picked) -> Picked {
+        if picked.reason == PickReason::Sticky || asked.live(picked.server).has_room() {
+            return picked;
+        }
+        let asked = Asked { with_room: true, ..asked.clone() };
+        let ranks: &[Rank] = match picked.rank {
+            Rank::Backup => &[Rank::Backup],
+            Rank::Near | Rank::Far => &[Rank::Near, Rank::Far],
+        };
+        let other = match picked.reason {
+            PickReason::Policy => ranks.iter().find_map(|rank| Some((*rank, self.of(*rank, &asked)?))),
+            PickReason::Moved | PickReason::Sticky => {
+                self.next_home(&asked).filter(|(rank, _)| ranks.contains(rank))
+            }
+        };
+        match other {
+            None => picked,
+            Some((rank, found)) => Picked { server: found.server(), rank, cursor: found.cursor(), ..picked },
+        }
     }
 
     /// Where a session goes that must leave its server: neither load nor zone nor slow start have a say, or nodes

@@ -1,6 +1,7 @@
 //! Backends and servers as they are wanted.
 
 use super::{RetrySpec, Share, TimeoutsSpec};
+use crate::defaults::{QUEUE_REQUESTS, QUEUE_TIMEOUT};
 use crate::text::nearest;
 use std::fmt;
 use std::net::SocketAddr;
@@ -39,9 +40,28 @@ pub struct BackendSpec {
     /// Below this share of its weight that is up, the node's own zone spills over to the others. Absent:
     /// [`defaults::SPILL_BELOW`](crate::defaults::SPILL_BELOW).
     pub spill_below: Option<Share>,
+    /// Where requests wait when all servers that could serve them have as much as they may
+    /// ([`ServerSpec::max_requests`]). Absent: as [`QueueSpec::default`] says. Who waits is the caller's to keep: see
+    /// [`Decision::take`](crate::Decision::take).
+    pub queue: Option<QueueSpec>,
     /// What else is wanted of this backend that the core does not read, such as what its servers are asked to see
     /// whether they are well: in any form, as a part of the content hash, so that snapshots that differ in it differ.
     pub annex: String,
+}
+
+/// Where requests wait for a server to have room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSpec {
+    /// How many may wait at a time; 0: none waits.
+    pub requests: u32,
+    /// How long one waits at most.
+    pub timeout: Duration,
+}
+
+impl Default for QueueSpec {
+    fn default() -> QueueSpec {
+        QueueSpec { requests: QUEUE_REQUESTS, timeout: QUEUE_TIMEOUT }
+    }
 }
 
 impl BackendSpec {
@@ -188,6 +208,9 @@ pub struct ServerSpec {
     /// What else is to be told of it in logs, such as the node and the pod that it is: names and values, at most
     /// [`LABELS_MAX`](crate::defaults::LABELS_MAX).
     pub labels: Vec<(String, String)>,
+    /// Requests that it may have in flight at a time, from this process; of an entry that stands for several addresses,
+    /// each of them. Absent: as many as come.
+    pub max_requests: Option<u32>,
 }
 
 impl ServerSpec {

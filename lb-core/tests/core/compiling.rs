@@ -179,6 +179,17 @@ fn table_of_mistakes() {
             spec.backends[0].max_load_percent = Some(1_001);
         }),
         ("LB032 backend[0].max_load_percent", |spec| spec.backends[0].max_load_percent = Some(125)),
+        ("LB035 backend[0].server[0].max_requests", |spec| {
+            spec.backends[0].servers[0].max_requests = Some(0)
+        }),
+        ("LB035 backend[0].queue.requests", |spec| {
+            spec.backends[0].servers[0].max_requests = Some(1);
+            spec.backends[0].queue = Some(QueueSpec { requests: 100_001, ..QueueSpec::default() });
+        }),
+        ("LB035 backend[0].queue.timeout", |spec| {
+            spec.backends[0].servers[0].max_requests = Some(1);
+            spec.backends[0].queue = Some(QueueSpec { timeout: Duration::ZERO, ..QueueSpec::default() });
+        }),
         ("LB033 backend[0].slow_start", |spec| spec.backends[0].slow_start = Some(Duration::ZERO)),
         ("LB033 backend[0].slow_start", |spec| {
             spec.backends[0].slow_start = Some(Duration::from_secs(3_601))
@@ -223,6 +234,7 @@ fn table_of_mistakes() {
             spec.zone = Some("eu".into());
         }),
         ("LB110 engine.zone", |spec| spec.zone = Some("eu".into())),
+        ("LB111 backend[0].queue", |spec| spec.backends[0].queue = Some(QueueSpec::default())),
         ("LB109 backend[0].server[1].address", |spec| {
             spec.backends[0].servers[1].address = spec.backends[0].servers[0].address.clone();
         }),

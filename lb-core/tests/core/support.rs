@@ -135,7 +135,7 @@ impl Client {
     /// Decides, takes, and keeps the cookies of the response.
     pub fn request(&mut self, table: &Table) -> (Decision, Permit) {
         let decision = self.decide(table);
-        let permit = decision.take(table, &mut self.cursors, self.now);
+        let permit = decision.take(table, &mut self.cursors, self.now).expect("no bound");
         self.keep_cookies(table, &decision);
         (decision, permit)
     }

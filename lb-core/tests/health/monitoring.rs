@@ -82,7 +82,7 @@ const VIEW: RequestView<'static, ()> = RequestView {
 
 fn attempt(table: &Table, cursors: &mut Cursors, now: Duration, outcome: impl Fn(&str) -> Outcome) {
     let Verdict::Forward(decision) = decide(table, cursors, &VIEW, now, 7) else { panic!("nobody serves") };
-    let permit = decision.take(table, cursors, now);
+    let permit = decision.take(table, cursors, now).expect("no bound");
     let outcome = outcome(permit.name());
     permit.finish(outcome, now);
 }

@@ -17,8 +17,8 @@ fn letter(cause: Cause) -> u8 {
         Cause::Refused | Cause::BadResponse => b'P',
         Cause::ClientLeft => b'C',
         Cause::ClientTimeout | Cause::TunnelIdle => b'c',
-        Cause::ServerFailed => b'S',
-        Cause::ServerTimeout => b's',
+        Cause::ServerFailed | Cause::QueueFull => b'S',
+        Cause::ServerTimeout | Cause::QueueTimeout => b's',
         Cause::Overloaded => b'R',
         Cause::Stopped => b'K',
     }
@@ -29,6 +29,8 @@ fn letter(cause: Cause) -> u8 {
 pub enum Step {
     /// The request was read or decided on.
     Request,
+    /// All servers were full.
+    Queue,
     /// A connection to a server was wanted.
     Connect,
     /// The response head was waited for.
@@ -42,6 +44,7 @@ impl Step {
     pub fn word(self) -> &'static str {
         match self {
             Step::Request => "request",
+            Step::Queue => "queue",
             Step::Connect => "connect",
             Step::Wait => "wait",
             Step::Transfer => "transfer",
@@ -51,6 +54,7 @@ impl Step {
     fn letter(self) -> u8 {
         match self {
             Step::Request => b'R',
+            Step::Queue => b'Q',
             Step::Connect => b'C',
             Step::Wait => b'H',
             Step::Transfer => b'D',
@@ -81,6 +85,7 @@ impl Ending {
         let step = match cause {
             Cause::Complete => return Ending { cause, step: None, letters: *b"--" },
             Cause::Answered => return Ending { cause, step: None, letters: *b"LR" },
+            _ if phases.queueing => Step::Queue,
             _ if phases.transfer_us.is_some() => Step::Transfer,
             _ if phases.connect_us.is_some() => Step::Wait,
             _ if phases.before_us.is_some() => Step::Connect,
@@ -115,14 +120,17 @@ mod tests {
     use crate::reason::*;
     use lb_core::decide::RefusalReason;
 
+    /// 0: to no server, 1: to a pick, 2: to a connection, 3: to a response, 4: to a queue.
     fn ended(reason: Option<Reason>, come_to: u32) -> (String, &'static str) {
         let end = End { status: 200, reason, bytes_received: 0, bytes_sent: 0 };
+        let come_so_far = |step| (come_to < 4 && come_to >= step).then_some(0);
         let phases = Phases {
-            before_us: (come_to > 0).then_some(0),
-            connect_us: (come_to > 1).then_some(0),
-            wait_us: (come_to > 2).then_some(0),
-            transfer_us: (come_to > 2).then_some(0),
+            before_us: come_so_far(1),
+            connect_us: come_so_far(2),
+            wait_us: come_so_far(3),
+            transfer_us: come_so_far(3),
             total_us: 0,
+            queueing: come_to == 4,
         };
         let ending = Ending::of(&end, &phases, come_to.min(1), None);
         (String::from_utf8(ending.letters(None).to_vec()).unwrap(), ending.cause.word())
@@ -148,6 +156,9 @@ mod tests {
             (Some(RESPONSE_TIMEOUT), 3, "sD--", "server_timeout"),
             (Some(RESPONSE_CUT), 3, "SD--", "server_failed"),
             (Some(TOO_MANY_INTERIM), 2, "PH--", "bad_response"),
+            (Some(QUEUE_FULL), 4, "SQ--", "queue_full"),
+            (Some(QUEUE_TIMEOUT), 4, "sQ--", "queue_timeout"),
+            (Some(CLIENT_LEFT), 4, "CQ--", "client_left"),
             (Some(OVERLOADED), 0, "RR--", "overloaded"),
             (Some(STOPPED), 3, "KD--", "stopped"),
             (refused(400, "bad_path"), 0, "PR--", "refused"),

@@ -365,6 +365,7 @@ mod tests {
             wait_us: most,
             transfer_us: most,
             total_us: u64::MAX >> 1,
+            queueing: true,
         };
         let record = Record {
             at: Duration::from_secs(1 << 32),

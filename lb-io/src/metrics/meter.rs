@@ -26,7 +26,7 @@ const NO_SERVER: u32 = u32::MAX;
 /// not come to is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Phases {
-    /// From the complete request head to the last pick: deciding, and earlier attempts.
+    /// From the complete request head to the last pick: deciding, waiting for a server to have room, and earlier attempts.
     pub before_us: Option<u64>,
     /// From the pick to a connection; near nothing for a pooled one.
     pub connect_us: Option<u64>,
@@ -36,6 +36,8 @@ pub struct Phases {
     pub transfer_us: Option<u64>,
     /// From the complete request head to the end.
     pub total_us: u64,
+    /// It ended while it waited for a server to have room.
+    pub queueing: bool,
 }
 
 /// How an exchange ended.
@@ -58,6 +60,7 @@ pub struct Meter {
     listener: u32,
     arm: u32,
     server: u32,
+    queueing: bool,
     /// In microseconds after the start, as the others; none: not come to.
     picked_us: Option<u64>,
     connected_us: Option<u64>,
@@ -79,11 +82,17 @@ impl Meter {
             listener,
             arm,
             server: NO_SERVER,
+            queueing: false,
             picked_us: None,
             connected_us: None,
             sent_us: None,
             answered_us: None,
         }
+    }
+
+    /// The servers are full: it waits for one to have room. The next attempt begins when one has.
+    pub fn queues(&mut self) {
+        self.queueing = true;
     }
 
     /// An attempt begins: at this server, for this arm.
@@ -104,6 +113,7 @@ impl Meter {
             recorder.counters().retries.add(1);
         }
         self.server = server;
+        self.queueing = false;
         self.picked_us = Some(since(self.started, now));
         (self.connected_us, self.sent_us, self.answered_us) = (None, None, None);
     }
@@ -219,6 +229,7 @@ impl Meter {
             wait_us: step(self.connected_us, self.answered_us),
             transfer_us,
             total_us,
+            queueing: self.queueing,
         }
     }
 }

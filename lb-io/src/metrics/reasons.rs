@@ -10,7 +10,7 @@ use crate::counters::Counter;
 use crate::reason::{self, Reason};
 
 /// The words that a route's arm tells apart. What is refused before it has an arm is counted for none.
-const EXACT: [&str; 18] = [
+const EXACT: [&str; 20] = [
     reason::CLIENT_LEFT.word,
     reason::CLIENT_STALLED.word,
     reason::HEAD_TIMEOUT.word,
@@ -23,6 +23,8 @@ const EXACT: [&str; 18] = [
     reason::RESPONSE_HEAD_TOO_LARGE.word,
     reason::TOO_MANY_INTERIM.word,
     reason::RESPONSE_TIMEOUT.word,
+    reason::QUEUE_FULL.word,
+    reason::QUEUE_TIMEOUT.word,
     reason::OVERLOADED.word,
     reason::STOPPED.word,
     // Those of the core, as `RefusalReason::word` has them.

@@ -5,9 +5,10 @@
 //! steps are here.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lb_core::{Decision, Outcome, Permit, RouteIndex, ServerIndex};
+use lb_core::{Outcome, Permit, RouteIndex, ServerIndex};
 
 use super::acquire::{Acquired, Want, acquire, release};
 use super::forward::Attempt;
@@ -16,6 +17,7 @@ use super::pool::FRESH_ENOUGH;
 use super::record::{record, record_unread};
 use super::relay::Flow;
 use super::reply::{self, Answering};
+use super::take::Taken;
 use super::tunnel::tunnel;
 use crate::driver::ConnKey;
 use crate::http1::Framing;
@@ -180,7 +182,6 @@ pub struct Exchange<'a> {
     pub(super) response_timeout: Duration,
     connect_timeout: Duration,
     pub(super) idle_timeout: Duration,
-    tunnel_timeout: Duration,
     pub(super) upload: Flow,
     /// The status of the final response's head, once it has come.
     pub(super) status: u16,
@@ -194,6 +195,8 @@ pub struct Exchange<'a> {
     /// What has been counted so far.
     pub(super) meter: Meter,
     attempts: u32,
+    /// How many there may be after the first; no more than fit ([`TRIED_SERVERS`]).
+    retries: u8,
     /// Another arm was tried than the session's.
     fell_back: bool,
 }
@@ -226,7 +229,6 @@ impl<'a> Exchange<'a> {
             response_timeout: lb_core::defaults::RESPONSE,
             connect_timeout: lb_core::defaults::CONNECT,
             idle_timeout: lb_core::defaults::IDLE_UP,
-            tunnel_timeout: lb_core::defaults::TUNNEL_IDLE,
             upload: Flow::new(plan.body, plan.body == Framing::Chunked, limit.unwrap_or(u64::MAX)),
             status: 0,
             ends_by_close: false,
@@ -236,6 +238,7 @@ impl<'a> Exchange<'a> {
             received: 0,
             meter: Meter::begin(&worker.metrics, listener, plan.arm, plan.started),
             attempts: 0,
+            retries: 0,
             fell_back: false,
         }
     }
@@ -277,12 +280,23 @@ impl<'a> Exchange<'a> {
         worker.retry_budget.borrow_mut().exchange();
         // Not those whose pooled connection was closed under us: a new one may be had, and a sticky session
         // stays where it is.
-        let (mut tried, mut tried_count) = ([ServerIndex(0); TRIED_SERVERS], 0);
+        let (mut tried, mut tried_count) = ([ServerIndex(0); TRIED_SERVERS], 0_u8);
         loop {
-            let decision = self.memory.decision?;
             let current = Rc::clone(self.current.as_ref()?);
-            let (pool, retries) = self.prepare(&current, &decision);
-            let mut permit = decision.take(&current.table, &mut current.cursors.borrow_mut(), worker.now());
+            let mut pool = self.prepare(&current);
+            let taken = match self.take(&current) {
+                Some(taken) => taken,
+                None => {
+                    let waited = self.wait_for_room(&current, &tried[..tried_count.into()]).await;
+                    pool = self.prepare(&current);
+                    match waited {
+                        Ok(taken) => taken,
+                        Err(reason) => return Some(reason),
+                    }
+                }
+            };
+            let Taken { mut permit, queue } = taken;
+            let decision = self.memory.decision?;
             let (arm, server) = (
                 current.layout.arm(decision.route(), decision.arm()),
                 current.layout.server(decision.server()),
@@ -305,7 +319,11 @@ impl<'a> Exchange<'a> {
                 Attempt::Failed { .. } => Outcome::Failed,
             };
             self.meter.tell(&mut permit);
+            let server = queue.map(|queue| (queue, Arc::clone(permit.server())));
             permit.finish(outcome, worker.now());
+            if let Some((queue, server)) = server {
+                worker.grant(&queue, &server);
+            }
             if let Attempt::Failed { reason: RESPONSE_TIMEOUT, .. } = attempt {
                 self.meter.given_up(&worker.metrics, worker.now());
             }
@@ -319,14 +337,18 @@ impl<'a> Exchange<'a> {
             let stale = connected == Some(true);
             let decision = self.memory.decision.as_ref()?;
             if !stale {
-                tried[tried_count] = decision.server();
+                tried[usize::from(tried_count)] = decision.server();
                 tried_count += 1;
             }
             // Of a request of which nothing was sent, further attempts repeat nothing: they do not count
             // against the retries, but they are on the budget.
             let nothing_sent = !self.upload.begun;
-            let allowed = self.attempts <= retries || (nothing_sent && retries > 0);
-            if !repeatable || !allowed || tried_count == TRIED_SERVERS || worker.is_hung_up(self.down) {
+            let allowed = self.attempts <= u32::from(self.retries) || (nothing_sent && self.retries > 0);
+            if !repeatable
+                || !allowed
+                || usize::from(tried_count) == TRIED_SERVERS
+                || worker.is_hung_up(self.down)
+            {
                 return Some(reason);
             }
             // Free are the first failed connect and the first closed pooled connection: neither costs a
@@ -338,7 +360,7 @@ impl<'a> Exchange<'a> {
             self.upload.begin_again();
             let current = Rc::clone(self.current.as_ref()?);
             let random = worker.randomness.borrow_mut().draw();
-            let (cursors, tried) = (current.cursors.borrow(), &tried[..tried_count]);
+            let (cursors, tried) = (current.cursors.borrow(), &tried[..tried_count.into()]);
             match decision.again(&current.table, &cursors, tried, worker.now(), random) {
                 Some(next) if !tried.contains(&next.server()) => self.memory.decision = Some(next),
                 _ => return Some(reason),
@@ -346,14 +368,15 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Notes what the attempt needs of the table. Returns the server's pool and how many retries there may be.
-    fn prepare(&mut self, current: &Current, decision: &Decision) -> (u32, u32) {
+    /// Notes what the attempt needs of the table. Returns the server's pool.
+    fn prepare(&mut self, current: &Current) -> u32 {
+        let decision = self.memory.decision.expect("an exchange that is forwarded was decided");
         let table = &current.table;
         let route = table.snapshot.route(decision.route());
         let arm = route.arm(decision.arm());
         self.accept_legacy = table.snapshot.backend(arm.backend).accept_legacy_responses;
         (self.response_timeout, self.connect_timeout) = (arm.timeouts.response, arm.timeouts.connect);
-        (self.idle_timeout, self.tunnel_timeout) = (arm.timeouts.idle_up, arm.timeouts.tunnel_idle);
+        self.idle_timeout = arm.timeouts.idle_up;
         self.memory.cookies.clear();
         decision.write_cookies(table, false, &mut self.memory.cookies);
         if decision.fallback() && !std::mem::replace(&mut self.fell_back, true) {
@@ -361,8 +384,9 @@ impl<'a> Exchange<'a> {
             let chosen = current.layout.arm(decision.route(), decision.chosen_arm());
             self.worker.metrics.arm(chosen).fallbacks.add(1);
         }
-        self.memory.line.went_to(current, decision);
-        (current.pools[decision.server().0 as usize], arm.retries)
+        self.memory.line.went_to(current, &decision);
+        self.retries = arm.retries as u8;
+        current.pools[decision.server().0 as usize]
     }
 
     /// One attempt at one server. Tells with it whether the connection was a pooled one; None: there was none.
@@ -399,10 +423,14 @@ impl<'a> Exchange<'a> {
     /// Relays both ways after a 101, whose head goes first.
     async fn switch(&mut self, up: ConnKey) {
         let worker = self.worker;
-        self.current = None;
+        let current = self.current.take();
+        let idle =
+            current.zip(self.memory.decision).map_or(lb_core::defaults::TUNNEL_IDLE, |(current, it)| {
+                current.table.snapshot.route(it.route()).arm(it.arm()).timeouts.tunnel_idle
+            });
         self.keep_alive = false;
         if worker.send(self.down, &self.memory.response, &[]).is_ok() {
-            let carried = tunnel(worker, self.task, self.down, up, self.tunnel_timeout).await;
+            let carried = tunnel(worker, self.task, self.down, up, idle).await;
             self.upload.bytes += carried.up;
             self.received += carried.down;
             self.bytes_sent = self.interim_bytes + self.memory.response.len() as u64 + carried.down;

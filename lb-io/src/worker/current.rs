@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use lb_core::{Cursors, Table};
+use lb_core::{BackendIndex, Cursors, Table};
 
+use super::queue::{Queue, Queues};
 use crate::driver::ConnKey;
 use crate::log::names::Names;
 use crate::log::record::Format;
@@ -23,6 +24,8 @@ pub struct Current {
     pub layout: Arc<Layout>,
     /// What access log lines say of it; none: there is no access log.
     pub names: Option<Names>,
+    /// Where requests wait for servers with room, by backend; none where all servers take what comes.
+    queues: Box<[Option<Arc<Queue>>]>,
     /// Place in the snapshot, by listener of ours.
     listeners: Box<[u32]>,
 }
@@ -37,12 +40,17 @@ impl Current {
     pub fn listener(&self, listener: u32) -> &lb_core::snapshot::Listener {
         self.table.snapshot.listener(self.listener_index(listener))
     }
+
+    /// Where requests wait for a backend, if its servers have bounds.
+    pub fn queue(&self, backend: BackendIndex) -> Option<&Arc<Queue>> {
+        self.queues[backend.0 as usize].as_ref()
+    }
 }
 
 /// A table as this worker needs it, and idle connections to servers that it no longer has.
 pub(super) fn current_of(
     table: Arc<Table>,
-    layout: Arc<Layout>,
+    (layout, queues): (Arc<Layout>, &Queues),
     format: Option<Format>,
     listener_names: &[Box<str>],
     mut cursors: Cursors,
@@ -53,6 +61,11 @@ pub(super) fn current_of(
     // A snapshot without one of our listeners is not published; its first one's rules would do no harm.
     let listeners =
         listener_names.iter().map(|name| table.snapshot.listener_index(name).unwrap_or(0)).collect();
+    let backends = table.snapshot.backends().iter();
+    let queues = backends.map(|backend| backend.queue.map(|_| queues.of(&backend.name))).collect();
     let names = format.map(|format| Names::of(&table.snapshot, format));
-    (Current { table, cursors: RefCell::new(cursors), pools: places, layout, names, listeners }, orphans)
+    (
+        Current { table, cursors: RefCell::new(cursors), pools: places, layout, names, queues, listeners },
+        orphans,
+    )
 }

@@ -7,6 +7,7 @@ pub mod buffers;
 pub mod conns;
 mod current;
 pub mod pipes;
+pub mod queue;
 pub mod randomness;
 pub mod siblings;
 pub mod tasks;
@@ -20,13 +21,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_core::{Cursors, RetryBudget, Table};
+use lb_core::{Cursors, RetryBudget, ServerLive, Table};
 
 use self::buffers::BufferPool;
 use self::conns::{Conns, Fill, Owner};
 pub use self::current::Current;
 use self::current::current_of;
 use self::pipes::Pipes;
+use self::queue::{LOOK_AGAIN, Place, Queue};
 use self::randomness::Randomness;
 use self::siblings::{Handed, Siblings};
 use self::tasks::{TaskIndex, Tasks};
@@ -127,6 +129,9 @@ pub struct Worker {
     /// By the driver's keys.
     listener_by_key: RefCell<Vec<u32>>,
     starved: RefCell<Vec<TaskIndex>>,
+    /// Tasks that wait for a server with room, and when they look again.
+    queued: RefCell<Vec<TaskIndex>>,
+    look_again_at: Cell<Duration>,
     pub(crate) pipes: RefCell<Pipes>,
     stopping: Cell<bool>,
     woken: Cell<bool>,
@@ -151,9 +156,10 @@ impl Worker {
         let retry_budget = RetryBudget::new(table.snapshot.retry_budget_percent());
         let cursors = Cursors::new(randomness.draw() as u64);
         let format = log.as_ref().map(LogBuffer::format);
-        let current = current_of(table, metrics.layout(), format, listener_names, cursors, &mut pools).0;
-        let now = driver.now();
         let alone = Siblings::of(1).swap_remove(0);
+        let parts = (metrics.layout(), alone.queues().as_ref());
+        let current = Rc::new(current_of(table, parts, format, listener_names, cursors, &mut pools).0);
+        let now = driver.now();
         Rc::new(Self {
             driver,
             siblings: RefCell::new(alone),
@@ -167,7 +173,7 @@ impl Worker {
             tracing: Cell::new(None),
             randomness: RefCell::new(randomness),
             retry_budget: RefCell::new(retry_budget),
-            current: RefCell::new(Rc::new(current)),
+            current: RefCell::new(current),
             listener_names: Arc::clone(listener_names),
             limits,
             listeners: RefCell::default(),
@@ -183,6 +189,8 @@ impl Worker {
             listener_by_key: RefCell::default(),
             open_by_listener: RefCell::new(vec![0; listener_names.len()]),
             starved: RefCell::default(),
+            queued: RefCell::default(),
+            look_again_at: Cell::default(),
             pipes: RefCell::default(),
             stopping: Cell::new(false),
             woken: Cell::new(false),
@@ -195,6 +203,9 @@ impl Worker {
     pub fn join(&self, siblings: Siblings) {
         siblings.open(self.driver.waker());
         *self.siblings.borrow_mut() = siblings;
+        // Where requests wait is common to all.
+        let table = Arc::clone(&self.current.borrow().table);
+        self.adopt(table);
     }
 
     /// Has it look at traces. Comes before listening.
@@ -219,12 +230,17 @@ impl Worker {
     /// servers that are gone are closed.
     pub fn publish(&self, table: Arc<Table>, places: WorkerPlaces) {
         self.metrics.adopt(places);
-        let layout = self.metrics.layout();
+        self.adopt(table);
+    }
+
+    fn adopt(&self, table: Arc<Table>) {
         let cursors = self.current.borrow().cursors.borrow().clone();
         self.retry_budget.borrow_mut().set_percent(table.snapshot.retry_budget_percent());
         let format = self.log.borrow().as_ref().map(LogBuffer::format);
+        let siblings = self.siblings.borrow();
+        let parts = (self.metrics.layout(), siblings.queues().as_ref());
         let (next, orphans) =
-            current_of(table, layout, format, &self.listener_names, cursors, &mut self.pools.borrow_mut());
+            current_of(table, parts, format, &self.listener_names, cursors, &mut self.pools.borrow_mut());
         *self.current.borrow_mut() = Rc::new(next);
         for conn in orphans {
             self.slot(conn, |slot| slot.owner = Owner::None);
@@ -325,6 +341,7 @@ impl Worker {
         self.events.replace(events);
         self.expire();
         self.feed_starved();
+        self.look_again();
         self.tasks.run();
         self.retry_accepting();
         self.go_on_draining();
@@ -367,6 +384,9 @@ impl Worker {
         }
         if self.log_since.get().is_some() {
             wait = wait.min(LOG_DELAY);
+        }
+        if !self.queued.borrow().is_empty() {
+            wait = wait.min(self.look_again_at.get().saturating_sub(self.now()));
         }
         if self.is_draining() && !self.listeners.borrow().is_empty() {
             wait = wait.min(ACCEPT_GRACE);
@@ -419,6 +439,9 @@ impl Worker {
             Event::Woken => {
                 self.woken.set(true);
                 self.take_handed();
+                while let Some(task) = self.siblings.borrow().take_wake() {
+                    self.tasks.wake(task);
+                }
             }
         }
     }
@@ -571,6 +594,54 @@ impl Worker {
         if !self.starved.borrow().is_empty() && !self.buffers.borrow().is_scarce() {
             self.starved.borrow_mut().drain(..).for_each(|task| self.tasks.wake(task));
         }
+    }
+
+    /// Where a task waits, for other workers.
+    pub(crate) fn place(&self, task: TaskIndex) -> Place {
+        Place { worker: self.siblings.borrow().me(), task }
+    }
+
+    /// The queue of a backend by its name, for a table that has none for it.
+    pub(crate) fn queue_of(&self, backend: &Arc<str>) -> Arc<Queue> {
+        self.siblings.borrow().queues().of(backend)
+    }
+
+    /// Has a task look again now and then for room at a server.
+    pub(crate) fn begin_to_wait(&self, task: TaskIndex) {
+        let mut queued = self.queued.borrow_mut();
+        if queued.is_empty() {
+            self.look_again_at.set(self.now() + LOOK_AGAIN);
+        }
+        queued.push(task);
+    }
+
+    /// The end of [`Worker::begin_to_wait`].
+    pub(crate) fn end_waiting(&self, task: TaskIndex) {
+        self.queued.borrow_mut().retain(|queued| *queued != task);
+    }
+
+    /// Wakes whoever was granted room at a server, on whatever worker.
+    pub(crate) fn wake(&self, place: Place) {
+        let siblings = self.siblings.borrow();
+        match place.worker == siblings.me() {
+            true => self.tasks.wake(place.task),
+            false => siblings.wake(place),
+        }
+    }
+
+    /// Tells those who wait for a backend that a server has room for one more.
+    pub(crate) fn grant(&self, queue: &Queue, server: &ServerLive) {
+        if let Some(place) = queue.grant(server) {
+            self.wake(place);
+        }
+    }
+
+    fn look_again(&self) {
+        if self.queued.borrow().is_empty() || self.now() < self.look_again_at.get() {
+            return;
+        }
+        self.look_again_at.set(self.now() + LOOK_AGAIN);
+        self.queued.borrow().iter().for_each(|task| self.tasks.wake(*task));
     }
 
     /// Gives an idle client connection with news to an exchange task.

@@ -1,4 +1,5 @@
-//! What the workers of an engine know of each other: how many clients each has, and a way to hand one over.
+//! What the workers of an engine know of each other: how many clients each has, a way to hand one over, and where
+//! requests wait for the same servers.
 //!
 //! The kernel spreads connections over the workers' listening sockets by a hash, blind to who has how many. So a
 //! worker with a fresh connection looks at one other, drawn by lot, and hands it over if that one has notably fewer
@@ -14,10 +15,16 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::ArrayQueue;
 
+use super::queue::{Place, Queues};
+use super::tasks::TaskIndex;
 use crate::driver::{Socket, Waker};
 
 /// Connections on their way to one worker; at the bound they stay where they came in.
 const INBOX: usize = 256;
+
+/// Tasks of one worker that others want to wake. At the bound the wake is lost: who waits looks again by itself
+/// ([`LOOK_AGAIN`](super::queue::LOOK_AGAIN)).
+const WAKES: usize = 1024;
 
 /// A connection changes hands only to a worker that has fewer by more than this, and by more than a part of what it
 /// has: evenness to a few percent is worth a wake, chasing single connections is not.
@@ -39,6 +46,7 @@ pub struct Handed {
 struct Sibling {
     connections: AtomicUsize,
     inbox: ArrayQueue<Handed>,
+    wakes: ArrayQueue<TaskIndex>,
     waker: OnceLock<Arc<dyn Waker>>,
     closed: AtomicBool,
 }
@@ -48,6 +56,7 @@ struct Sibling {
 pub struct Siblings {
     all: Arc<[Sibling]>,
     me: usize,
+    queues: Arc<Queues>,
 }
 
 impl fmt::Debug for Siblings {
@@ -62,11 +71,13 @@ impl Siblings {
         let sibling = |_| Sibling {
             connections: AtomicUsize::new(0),
             inbox: ArrayQueue::new(INBOX),
+            wakes: ArrayQueue::new(WAKES),
             waker: OnceLock::new(),
             closed: AtomicBool::new(false),
         };
         let all: Arc<[Sibling]> = (0..count.max(1)).map(sibling).collect();
-        (0..all.len()).map(|me| Siblings { all: Arc::clone(&all), me }).collect()
+        let queues = Arc::default();
+        (0..all.len()).map(|me| Siblings { all: Arc::clone(&all), me, queues: Arc::clone(&queues) }).collect()
     }
 
     fn mine(&self) -> &Sibling {
@@ -124,6 +135,30 @@ impl Siblings {
         let ours = self.mine().connections.load(Ordering::Relaxed);
         let is_open = other.waker.get().is_some() && !other.closed.load(Ordering::Relaxed);
         (is_open && ours > theirs + MARGIN + theirs / MARGIN_PART).then_some(other)
+    }
+
+    /// Where requests wait for servers.
+    pub fn queues(&self) -> &Arc<Queues> {
+        &self.queues
+    }
+
+    /// This worker's number.
+    pub fn me(&self) -> usize {
+        self.me
+    }
+
+    /// Has a task of another worker woken.
+    pub fn wake(&self, place: Place) {
+        let other = &self.all[place.worker];
+        let _ = other.wakes.push(place.task);
+        if let Some(waker) = other.waker.get() {
+            waker.wake();
+        }
+    }
+
+    /// The next task of this worker's that another one wants to wake.
+    pub fn take_wake(&self) -> Option<TaskIndex> {
+        self.mine().wakes.pop()
     }
 
     /// The next connection that was handed to this worker. It is counted already.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::spec::{
-    Address, BackendSpec, ListenerSpec, Policy, RouteSpec, ServerSpec, SigningKey, StickySpec, TimeoutsSpec,
+    Address, BackendSpec, ListenerSpec, Policy, QueueSpec, RouteSpec, ServerSpec, SigningKey, StickySpec,
+    TimeoutsSpec,
 };
 use lb_core::{SecretKey, Spec, Table};
 use lb_io::driver::{Driver, Socket};
@@ -178,7 +179,9 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     let count = scene.random.pick(&[1, 1, 1, 2, 4]);
     let metrics = Metrics::new(count, &names, Options::default());
     let published = metrics.publish(&table.snapshot);
-    let workers: Vec<_> = Siblings::of(count)
+    let siblings = Siblings::of(count);
+    let queues = Arc::clone(siblings[0].queues());
+    let workers: Vec<_> = siblings
         .into_iter()
         .enumerate()
         .map(|(number, siblings)| {
@@ -202,10 +205,14 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
         (scene.random.chance(2_000)).then(|| Duration::from_millis(scene.random.below(5_000)));
     let drain_at =
         (!scene.calm && scene.random.chance(1_000)).then(|| Duration::from_millis(scene.random.below(5_000)));
-    let mut table = table;
+    let (mut table, mut reloaded) = (table, false);
     while !scene.network.actors_are_done() {
         if let Err(error) = turn(&workers, &scene.network) {
             return Outcome::failed(format!("the driver failed: {error}"));
+        }
+        // A bound that a reload has lowered is reached when what was under way has ended.
+        if !reloaded {
+            wrong.extend(too_busy(&table));
         }
         if scene.network.now() > PATIENCE {
             wrong.extend(scene.network.unfinished());
@@ -215,7 +222,7 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
             workers.iter().for_each(|worker| worker.drain());
         }
         if reload_at.is_some_and(|at| at <= scene.network.now()) {
-            reload_at = None;
+            (reload_at, reloaded) = (None, true);
             let snapshot = snapshot(&mut scene.random, &[SocketAddr::from(([10, 0, 0, 1], 80))]);
             table = Arc::new(Table::new(snapshot, Some(&table)));
             let published = metrics.publish(&table.snapshot);
@@ -243,6 +250,10 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
         wrong.push(format!("still open when everybody has left: {held:?}"));
     }
     wrong.extend(left_over(&metrics, &table));
+    let waiting: u32 = queues.all().iter().map(|(_, queue)| queue.waiting()).sum();
+    if waiting > 0 {
+        wrong.push(format!("{waiting} requests wait when everybody has left"));
+    }
     wrong.extend(uncounted(&scene, &metrics));
     workers.iter().for_each(|worker| worker.stop());
     drop(workers);
@@ -275,7 +286,9 @@ fn limits(calm: bool, random: &mut Random) -> Limits {
 }
 
 fn snapshot(random: &mut Random, servers: &[SocketAddr]) -> lb_core::Snapshot {
+    let max_requests = random.chance(3_000).then(|| random.pick(&[1, 1, 2, 5]));
     let servers = servers.iter().enumerate().map(|(i, &address)| ServerSpec {
+        max_requests,
         name: format!("s{i}"),
         address: Address::Literal(address),
         ..ServerSpec::default()
@@ -285,6 +298,8 @@ fn snapshot(random: &mut Random, servers: &[SocketAddr]) -> lb_core::Snapshot {
         balance: random.pick(&[Policy::RoundRobin, Policy::LeastRequest]),
         sticky: random.chance(2_000).then(StickySpec::default),
         servers: servers.collect(),
+        // Where peers behave, each request has its turn some day.
+        queue: max_requests.map(|_| QueueSpec { timeout: Duration::from_secs(1800), ..QueueSpec::default() }),
         ..BackendSpec::default()
     };
     let mut spec = Spec {
@@ -334,6 +349,14 @@ fn left_over(metrics: &Metrics, table: &Table) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// A server that has more than it may.
+fn too_busy(table: &Table) -> Option<String> {
+    let mut servers = table.live.servers().iter();
+    let server =
+        servers.find(|server| server.max_requests().is_some_and(|most| server.in_flight() > most))?;
+    Some(format!("{} has {} requests in flight", server.name(), server.in_flight()))
 }
 
 /// Every exchange is counted once: each answer that a client got, and none that nobody asked for.

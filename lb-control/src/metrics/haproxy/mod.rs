@@ -2,8 +2,8 @@
 //!
 //! Frontends are listeners, backends backends, servers servers. A session is a connection to a frontend, and an
 //! exchange at a backend or an attempt at a server. `*_time_average_seconds` are means of the last minute, where
-//! HAProxy has those of the last 1024 sessions. Families about what we do not have (queues, compression, caches)
-//! are left out.
+//! HAProxy has those of the last 1024 sessions. Families about what we do not have (compression, caches) are
+//! left out.
 
 pub(crate) mod means;
 
@@ -64,6 +64,7 @@ const FRONTEND: &[Number<ListenerReading>] = &[
 
 const BACKEND: &[Number<BackendReading>] = &[
     (Kind::Gauge, "haproxy_backend_current_sessions", "Exchanges under way", |it| it.exchanges.active),
+    (Kind::Gauge, "haproxy_backend_current_queue", "Requests that wait for a server", |it| it.queue.into()),
     (Kind::Counter, "haproxy_backend_sessions", "Exchanges", |it| it.exchanges.ended() + it.exchanges.active),
     (Kind::Counter, "haproxy_backend_http_requests", "Exchanges", |it| {
         it.exchanges.ended() + it.exchanges.active

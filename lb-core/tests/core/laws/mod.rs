@@ -7,6 +7,7 @@ mod hashing;
 mod latency;
 mod load;
 mod open;
+mod room;
 mod safety;
 mod shares;
 mod slow_start;

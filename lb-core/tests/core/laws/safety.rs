@@ -93,7 +93,7 @@ proptest! {
                         let out = |n: usize| table.live.servers()[n].removed_until() > now;
                         prop_assert!((0..states.len()).all(|n| states[n].backup || !states[n].can(false) || out(n)));
                     }
-                    let permit = decision.take(&table, &mut client.cursors, client.now);
+                    let permit = decision.take(&table, &mut client.cursors, client.now).expect("no bound");
                     if failed >> (round % 16) & 1 == 1 {
                         permit.finish(Outcome::ConnectFailed, client.now);
                     } else {

@@ -1,0 +1,131 @@
+//! The permit for an attempt: at once as a rule, after a wait where servers have bounds and all are full.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use lb_core::spec::QueueSpec;
+use lb_core::{Permit, PickReason, ServerIndex};
+
+use super::exchange::Exchange;
+use crate::reason::{CLIENT_LEFT, QUEUE_FULL, QUEUE_TIMEOUT, Reason, STOPPED};
+use crate::worker::Current;
+use crate::worker::queue::{Queue, Ticket};
+use crate::worker::tasks::wait;
+
+/// The right to use a server, and who is to be told when it ends.
+pub(super) struct Taken {
+    pub(super) permit: Permit,
+    pub(super) queue: Option<Arc<Queue>>,
+}
+
+impl Exchange<'_> {
+    /// Takes what [`Memory::decision`](super::parse::Memory::decision) says, if the server has room and nobody waits
+    /// for it.
+    pub(super) fn take(&self, current: &Current) -> Option<Taken> {
+        let decision = self.memory.decision.as_ref()?;
+        let server = current.table.snapshot.server(decision.server());
+        let queue = current.queue(server.backend);
+        if queue.is_some_and(|queue| queue.waiting() > 0 && queue.is_taken(self.own(current))) {
+            return None;
+        }
+        self.look(current, queue)
+    }
+
+    /// Waits for room. What was decided may change meanwhile.
+    ///
+    /// # Errors
+    /// Why there was none.
+    pub(super) async fn wait_for_room(
+        &mut self,
+        current: &Rc<Current>,
+        tried: &[ServerIndex],
+    ) -> Result<Taken, Reason> {
+        self.meter.queues();
+        let (worker, snapshot) = (self.worker, &current.table.snapshot);
+        let server = self.memory.decision.as_ref().ok_or(STOPPED)?.server();
+        let backend = snapshot.backend(snapshot.server(server).backend);
+        // A server may have been given a bound by a later table than this one.
+        let bounds: QueueSpec = backend.queue.unwrap_or_default();
+        let queue = worker.queue_of(&backend.name);
+        let ticket = queue.enter(worker.place(self.task), self.own(current), bounds.requests);
+        let ticket = ticket.ok_or(QUEUE_FULL)?;
+        worker.set_deadline(self.down, worker.now() + bounds.timeout);
+        worker.begin_to_wait(self.task);
+        let came = self.stand_in_line(current, tried, &queue, ticket).await;
+        worker.end_waiting(self.task);
+        worker.clear_deadline(self.down);
+        let server = came.as_ref().ok().map(|taken| &**taken.permit.server());
+        if let Some(next) = queue.leave(ticket, server) {
+            worker.wake(next);
+        }
+        // There may be more room than was told of: its server has come up, or has been given a higher bound.
+        if let Some(server) = server.filter(|server| server.has_room()) {
+            worker.grant(&queue, server);
+        }
+        came
+    }
+
+    async fn stand_in_line(
+        &mut self,
+        current: &Current,
+        tried: &[ServerIndex],
+        queue: &Arc<Queue>,
+        ticket: Ticket,
+    ) -> Result<Taken, Reason> {
+        let worker = self.worker;
+        loop {
+            if queue.may_look(ticket) {
+                self.decide_again(current, tried);
+                if let Some(taken) = self.look(current, Some(queue)) {
+                    return Ok(taken);
+                }
+                queue.wait_on(ticket);
+            }
+            if worker.is_expired(self.down) {
+                return self.go_elsewhere(current, queue).ok_or(QUEUE_TIMEOUT);
+            }
+            if worker.is_hung_up(self.down) {
+                return Err(CLIENT_LEFT);
+            }
+            worker.driver.watch(self.down);
+            worker.settle(self.down);
+            wait().await;
+            if worker.is_stopping() {
+                self.broken = true;
+                return Err(STOPPED);
+            }
+        }
+    }
+
+    /// The one server that a session waits for.
+    fn own<'c>(&self, current: &'c Current) -> Option<&'c lb_core::ServerLive> {
+        let decision = self.memory.decision.as_ref()?;
+        let is_sticky = decision.pick_reason() == PickReason::Sticky;
+        is_sticky.then(|| &**current.table.server_live(decision.server()))
+    }
+
+    fn look(&self, current: &Current, queue: Option<&Arc<Queue>>) -> Option<Taken> {
+        let decision = self.memory.decision.as_ref()?;
+        let permit = decision.take(&current.table, &mut current.cursors.borrow_mut(), self.worker.now())?;
+        Some(Taken { permit, queue: queue.cloned() })
+    }
+
+    /// Servers come and go while a request waits.
+    fn decide_again(&mut self, current: &Current, tried: &[ServerIndex]) {
+        let random = self.worker.randomness.borrow_mut().draw();
+        let (cursors, now) = (current.cursors.borrow(), self.worker.now());
+        let again =
+            self.memory.decision.and_then(|it| it.again(&current.table, &cursors, tried, now, random));
+        if again.is_some() {
+            self.memory.decision = again;
+        }
+    }
+
+    /// A session whose server had no room for it in time moves to another one, if that has.
+    fn go_elsewhere(&mut self, current: &Current, queue: &Arc<Queue>) -> Option<Taken> {
+        self.own(current)?;
+        let own = self.memory.decision.as_ref()?.server();
+        self.decide_again(current, &[own]);
+        self.look(current, Some(queue))
+    }
+}
