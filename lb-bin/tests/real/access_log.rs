@@ -52,7 +52,9 @@ fn answer(conversation: &mut Conversation) {
     while let Some(mut request) = conversation.head() {
         let head = |fields: &str| format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
         let written = match request.target().split('?').next().unwrap_or("") {
-            "/app/silent" | "/app/upload" => return conversation.until_closed(),
+            "/app/silent" | "/app/upload" | "/full/silent" | "/crowded/silent" | "/patient/silent" => {
+                return conversation.until_closed();
+            }
             "/app/hangup" => return,
             "/app/half" => {
                 let _ = conversation.write(head("Content-Length: 10") + "half!");
@@ -153,6 +155,18 @@ fn black_hole() -> (std::net::SocketAddr, Vec<socket2::Socket>) {
         held.push(filling);
     }
     (address.as_socket().unwrap(), held)
+}
+
+/// Does something while the only place at a route's server is taken, and waits for the line of who had it, too.
+fn while_full(it: &Scene, route: &str, act: impl FnOnce()) {
+    let before = lines(&it.lb).len();
+    let target = format!("/{route}/silent?held");
+    let held = it.begin("GET", &target, END);
+    it.arrived(&target);
+    act();
+    until("the first line", || lines(&it.lb).len() > before);
+    held.reset();
+    until("the line of who had the place", || lines(&it.lb).len() > before + 1);
 }
 
 const END: &str = "\r\n";
@@ -348,6 +362,28 @@ const ENDINGS: &[(&str, Act, &str)] = &[
         |it| drop(it.ask("GET", "/app/chunks", END)),
         "200 bad_chunk_end bad_response transfer PD-- 1 hbcwt",
     ),
+    // Full servers.
+    (
+        "no room in time",
+        |it| while_full(it, "full", || drop(it.ask("GET", "/full/ok", END))),
+        "503 queue_timeout queue_timeout queue sQ-- 0 h",
+    ),
+    (
+        "no room to wait",
+        |it| while_full(it, "crowded", || drop(it.ask("GET", "/crowded/ok", END))),
+        "503 queue_full queue_full queue SQ-- 0 h",
+    ),
+    (
+        "left while it waited for room",
+        |it| {
+            while_full(it, "patient", || {
+                let client = it.begin("GET", "/patient/ok", END);
+                until("it to wait", || it.lb.metric("lb_backend_queue", &["backend=\"patient\""]) == 1.0);
+                client.reset();
+            });
+        },
+        "499 client_left client_left queue CQ-- 0 h",
+    ),
     // Second chances.
     ("a retry", |it| drop(it.ask("GET", "/retry", END)), "200 - complete - ---- 2 hbcwt"),
     ("a fallback", |it| drop(it.ask("GET", "/split", END)), "200 - complete - ---- 1 hbcwt"),
@@ -411,9 +447,17 @@ fn every_ending_leaves_its_record(driver: Driver) {
         &format!("\"{}\" }}]", origin.address),
         &format!("\"{}\", backup = true }}]", origin.address),
     );
+    let full = |name: &str, queue: &str| {
+        let backend = backend(name, &[("a", origin.address)]).replace("\" }]", "\", max_requests = 1 }]");
+        let patient = format!("backend = \"{name}\"\ntimeouts = {{ response = \"1m\" }}");
+        format!("{}{backend}queue = {queue}\n", route(name, &patient))
+    };
     let config = [
         "[timeouts]\nconnect = \"300ms\"\nrequest_head = \"300ms\"\nresponse = \"300ms\"\ntunnel_idle = \"500ms\"\n",
         "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\n",
+        &full("full", "{ timeout = \"300ms\" }"),
+        &full("crowded", "false"),
+        &full("patient", "{ timeout = \"1m\" }"),
         &route("app", "backend = \"app\"\nmax_body = \"40B\""),
         &route("here", "reply = { status = 200, body = \"here\" }"),
         &route("none", "backend = \"none\""),
@@ -459,8 +503,8 @@ fn every_ending_leaves_its_record(driver: Driver) {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
-    let _waits = scene.begin("GET", "/app/silent?stop", END);
-    scene.arrived("/app/silent?stop");
+    let _waits = scene.begin("GET", "/patient/silent?stop", END);
+    scene.arrived("/patient/silent?stop");
     let before = lines(&scene.lb).len();
     scene.lb.signal("TERM");
     scene.lb.signal("TERM");
