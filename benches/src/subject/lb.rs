@@ -34,6 +34,10 @@ bind = \"127.0.0.1:0\"
 ",
         state.display()
     );
+    if setup.shape == Shape::Logged {
+        let log = setup.log("lb");
+        let _ = writeln!(text, "\n[log]\naccess = \"{}\"\nformat = \"json\"", log.display());
+    }
     let backend = |text: &mut String, name: &str, from: usize, to: usize, extra: &str| {
         let _ = writeln!(text, "\n[[backend]]\nname = \"{name}\"\n{extra}server = [");
         for (index, server) in setup.origin.iter().enumerate().take(to).skip(from) {
@@ -64,7 +68,7 @@ bind = \"127.0.0.1:0\"
             }
         }
         // X-Forwarded-*, request ids and all timeouts are what it does by default.
-        Shape::Product => {
+        Shape::Product | Shape::Logged => {
             text.push_str(
                 "\n[[route]]\nname = \"app\"\nbackend = \"stable\"
 canary = { backend = \"canary\", share = \"10%\", cookie = \"canary\", release = \"1\" }\n",

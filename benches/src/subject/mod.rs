@@ -130,6 +130,15 @@ pub struct Setup<'a> {
     pub directory: &'a Path,
 }
 
+impl Setup<'_> {
+    /// A file for a subject's access log; what an earlier run left there is gone.
+    fn log(&self, name: &str) -> PathBuf {
+        let file = self.directory.join(format!("{name}-access.log"));
+        let _ = fs::remove_file(&file);
+        file
+    }
+}
+
 /// A started subject.
 pub struct Subject {
     /// Its process.
@@ -154,17 +163,27 @@ pub fn start(kind: Kind, programs: &Programs, core: usize, setup: &Setup<'_>) ->
             }
         }
     };
+    let log = (kind == Kind::Haproxy && setup.shape == Shape::Logged).then(|| setup.log("haproxy"));
     let errors = setup.directory.join(format!("{kind}.err"));
-    spawn(command, address, &errors).map_err(|error| {
+    spawn(command, address, log.as_deref(), &errors).map_err(|error| {
         let written = fs::read_to_string(&errors).unwrap_or_default();
         let tail: Vec<&str> = written.lines().rev().take(20).collect();
         format!("{kind}: {error}\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n")).into()
     })
 }
 
-/// Without `address`, the program tells it in its first line.
-fn spawn(mut command: Command, address: Option<SocketAddr>, errors: &Path) -> Result<Subject> {
-    let stdout = if address.is_some() { Stdio::null() } else { Stdio::piped() };
+/// Without `address`, the program tells it in its first line. With `log`, that is what it writes otherwise.
+fn spawn(
+    mut command: Command,
+    address: Option<SocketAddr>,
+    log: Option<&Path>,
+    errors: &Path,
+) -> Result<Subject> {
+    let stdout = match (address, log) {
+        (None, _) => Stdio::piped(),
+        (Some(_), None) => Stdio::null(),
+        (Some(_), Some(log)) => fs::File::create(log)?.into(),
+    };
     let child = command.stdin(Stdio::null()).stdout(stdout).stderr(fs::File::create(errors)?).spawn()?;
     let mut process = Running::new(child);
     let address = match address {
@@ -216,7 +235,7 @@ fn relay_command(kind: Kind, core: usize, setup: &Setup<'_>) -> Result<Command> 
 pub fn upstreams(shape: Shape) -> usize {
     match shape {
         Shape::Bare => 1,
-        Shape::Product => crate::plan::PRODUCT_SERVERS + 1,
+        Shape::Product | Shape::Logged => crate::plan::PRODUCT_SERVERS + 1,
         Shape::Routes => crate::plan::ROUTE_BACKENDS,
         Shape::Servers => crate::plan::SERVERS,
     }

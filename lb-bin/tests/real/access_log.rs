@@ -1,6 +1,7 @@
 //! The access log: every way in which an exchange can end leaves the one right record.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -18,6 +19,7 @@ on_both_drivers! {
     a_server_has_its_zone_and_labels,
     combined_is_as_apache_writes_it,
     two_hops_keep_the_same_exchanges,
+    the_slow_and_the_failed_are_all_kept,
 }
 
 /// The complete lines so far.
@@ -513,6 +515,33 @@ fn every_ending_leaves_its_record(driver: Driver) {
     assert_eq!(all.len(), before + 1, "one line for each exchange");
     assert_eq!(tell(&all[before]), "503 stopped stopped wait KH-- 1 hbc");
     validate(&scene.lb);
+}
+
+fn the_slow_and_the_failed_are_all_kept(driver: Driver) {
+    const SLOW: Duration = Duration::from_millis(20);
+    let origin = Origin::answering(|request| {
+        if request.target() == "/slow" {
+            let begun = Instant::now();
+            until("it to be slow", || begun.elapsed() > SLOW);
+        }
+        ok("ok")
+    });
+    let log = format!("{JSON}\nsample = \"0%\"\nslow = \"20ms\"");
+    let lb = Setup::new(driver, one_server(&origin)).workers(1).log(&log).start();
+    let mut client = Client::connect(lb.web());
+    for target in ["/slow", "/fast", "/fast", "/a/../b", "/slow"] {
+        client.exchange(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    }
+    let all = |target: &str| lines(&lb).iter().filter(|line| line["target"] == target).count();
+    until("the last line", || all("/slow") == 2);
+    assert_eq!(all("/a/../b"), 1);
+    // On a busy machine any of them may be slow.
+    let is_due = |line: &Value| {
+        let is_slow = u128::from(line["total_us"].as_u64().unwrap()) >= SLOW.as_micros();
+        line["rate"] == 1 && (is_slow || line["reason"] == "bad_path")
+    };
+    assert!(lines(&lb).iter().all(is_due), "{:?}", lines(&lb));
+    validate(&lb);
 }
 
 /// Whoever adds a reason, or another way to end, adds how it comes about.
