@@ -1,6 +1,6 @@
 //! `lb explain`: where a request would go, by a file or by what runs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lb_control::admin::client;
 use lb_control::config::{Origin, Purpose, load_blocking};
@@ -78,6 +78,7 @@ fn ask_file(origin: Origin, question: &Question, format: Format) -> Ending {
     let table = Table::new(plan.snapshot, None);
     match answer(&table, &plan.config.listeners, question, Duration::ZERO) {
         Ok(answer) => {
+            let answer = answer.with_names(&table, &plan.carried.names, Instant::now());
             print(&if question.json { answer.json() + "\n" } else { answer.text() });
             Ending::Done
         }

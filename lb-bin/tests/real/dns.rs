@@ -332,6 +332,8 @@ fn starting_does_not_wait_for_ever_for_a_name() {
         let refused = get(lb.web(), "a", "/x");
         assert_eq!((refused.status(), refused.field("x-lb-reason")), (503, Some("no_server")));
         assert!(lb.log().contains("LB153") && lb.log().contains(NAME), "{}", lb.log());
+        let told = lb.admin_get("/explain?url=http://a/x").text();
+        assert!(told.contains(&format!("names    {NAME}")) && told.contains("no address"), "{told}");
         server.set(NAME, &[45]);
         until("the name to be answered", || get(lb.web(), "a", "/x").status() == 200);
         assert_eq!(who(lb.web()), 45);

@@ -13,7 +13,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
@@ -163,7 +164,9 @@ async fn show_explanation(State(shared): State<Arc<Shared>>, RawQuery(query): Ra
         Err(why) => return (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
     };
     let current = shared.current();
-    match explain::answer(&current.table, &current.listeners, &question, shared.workers.now()) {
+    let answer = explain::answer(&current.table, &current.listeners, &question, shared.workers.now());
+    let names = shared.names.lock().unwrap_or_else(PoisonError::into_inner);
+    match answer.map(|answer| answer.with_names(&current.table, &names, Instant::now())) {
         Ok(answer) if question.json => {
             ([(CONTENT_TYPE, "application/json")], format!("{}\n", answer.json())).into_response()
         }

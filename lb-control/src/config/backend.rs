@@ -20,6 +20,8 @@ use crate::resolve::{Kind, Question};
 pub(crate) struct NamedServer {
     /// Index of the backend in the spec.
     pub backend: usize,
+    /// Its name.
+    pub backend_name: String,
     /// Index of the server in its backend.
     pub server: usize,
     /// The name, and what it is asked for.
@@ -109,6 +111,7 @@ fn backend(
         backend.servers.push(server);
         named.extend(name.map(|name| NamedServer {
             backend: index,
+            backend_name: backend.name.clone(),
             server: place,
             question: name.question,
             port: name.port,

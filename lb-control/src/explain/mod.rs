@@ -5,11 +5,11 @@ mod json;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lb_core::{Cursors, Explanation, Network, RequestView, Table, source};
 
-use crate::config::Listener;
+use crate::config::{Listener, Names};
 
 /// Bytes of a question's query string at most.
 const QUERY_BYTES_MAX: usize = 64 << 10;
@@ -37,13 +37,36 @@ pub struct Answer {
     explanation: Explanation,
     listener: String,
     source: IpAddr,
+    /// Names of servers that could have been picked, and how they stand.
+    names: Vec<(String, String)>,
 }
 
 impl Answer {
+    /// The same with how the names of the route's servers stand.
+    pub fn with_names(mut self, table: &Table, names: &Names, now: Instant) -> Answer {
+        let found = self.explanation.find.route.as_ref();
+        let mut routes = table.snapshot.routes().iter();
+        let route = found.and_then(|found| routes.find(|route| *route.name == *found.name));
+        let mut told: Vec<(String, String)> = Vec::new();
+        for arm in route.map(|route| route.arms()).unwrap_or_default() {
+            let of_arm = names.of_backend(&table.snapshot.backend(arm.backend).name, now);
+            told.extend(of_arm.into_iter().filter(|of| !told.contains(of)).collect::<Vec<_>>());
+        }
+        self.names = told;
+        self
+    }
+
     /// For a person.
     pub fn text(&self) -> String {
-        let text = self.explanation.to_string();
-        if text.ends_with('\n') { text } else { text + "\n" }
+        let mut text = self.explanation.to_string();
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        for (place, (name, words)) in self.names.iter().enumerate() {
+            let stage = if place == 0 { "names" } else { "" };
+            writeln!(text, "{stage:<9}{name:<17} {words}").expect("writing to a string");
+        }
+        text
     }
 
     /// For a program: one object on one line.
@@ -51,6 +74,9 @@ impl Answer {
         let mut object = json::explanation(&self.explanation);
         object["listener"] = self.listener.clone().into();
         object["source"] = self.source.to_string().into();
+        let names = self.names.iter();
+        object["names"] =
+            names.map(|(name, words)| serde_json::json!({"name": name, "words": words})).collect();
         object.to_string()
     }
 }
@@ -97,7 +123,7 @@ pub fn answer(
     let mut cursors = Cursors::default();
     cursors.fit(table);
     let explanation = lb_core::explain(table, &cursors, &view, now, 0);
-    Ok(Answer { explanation, listener: listener.name.to_string(), source })
+    Ok(Answer { explanation, listener: listener.name.to_string(), source, names: Vec::new() })
 }
 
 fn listener(

@@ -1,6 +1,6 @@
 //! All names of a configuration: which are due, and what their answers mean for servers. No clock and no sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ pub struct Names {
 #[derive(Debug, Clone)]
 struct Asked {
     name: Name,
+    /// Names of the backends that use it.
+    backends: BTreeSet<String>,
     /// For entries that take every address.
     all: Option<Members>,
     /// For entries that take one.
@@ -54,18 +56,21 @@ pub(crate) struct Shown<'a> {
 impl Names {
     /// Takes up who needs which name: others are forgotten, new ones are due.
     pub(crate) fn fit<'a>(&mut self, servers: impl Iterator<Item = &'a NamedServer>, now: Instant) {
-        let mut wanted: BTreeMap<&Question, [bool; 2]> = BTreeMap::new();
+        let mut wanted: BTreeMap<&Question, ([bool; 2], BTreeSet<String>)> = BTreeMap::new();
         for server in servers {
-            let [all, first] = wanted.entry(&server.question).or_default();
+            let ([all, first], backends) = wanted.entry(&server.question).or_default();
             *(if server.way == Way::First { first } else { all }) = true;
+            backends.insert(server.backend_name.clone());
         }
         self.asked.retain(|question, _| wanted.contains_key(question));
-        for (question, [all, first]) in wanted {
+        for (question, ([all, first], backends)) in wanted {
             let asked = self.asked.entry(question.clone()).or_insert_with(|| Asked {
                 name: Name::new(now),
+                backends: BTreeSet::new(),
                 all: None,
                 first: None,
             });
+            asked.backends = backends;
             asked.all = all.then(|| asked.all.take().unwrap_or_default());
             asked.first = first.then(|| asked.first.take().unwrap_or_default());
             asked.follow(now);
@@ -209,6 +214,12 @@ impl Names {
         }
     }
 
+    /// The names that a backend's servers have, each with how it stands, in words.
+    pub fn of_backend(&self, backend: &str, now: Instant) -> Vec<(String, String)> {
+        let of = self.asked.iter().filter(|(_, asked)| asked.backends.contains(backend));
+        of.map(|(question, asked)| (question.name.clone(), asked.words(now))).collect()
+    }
+
     /// All of them, in order.
     pub(crate) fn shown(&self) -> impl Iterator<Item = Shown<'_>> {
         self.asked.iter().map(|(question, asked)| Shown {
@@ -237,6 +248,29 @@ impl Names {
 impl Asked {
     fn members(&self, way: Way) -> Option<&Members> {
         if way == Way::First { self.first.as_ref() } else { self.all.as_ref() }
+    }
+
+    /// `2 addresses, 1 that left; answered 3 s ago, kept for 5 s`, and what fails.
+    fn words(&self, now: Instant) -> String {
+        let present = self.name.present().len();
+        let members = [&self.all, &self.first].into_iter().flatten();
+        let leaving = members.map(|members| members.leaving().count()).max().unwrap_or(0);
+        let mut words = match present {
+            0 => "no address".to_owned(),
+            1 => "1 address".to_owned(),
+            _ => format!("{present} addresses"),
+        };
+        if leaving > 0 {
+            write!(words, ", {leaving} that left").expect("writing to a string");
+        }
+        if let Some(good) = self.name.last_good() {
+            let (ago, kept) = (now.saturating_duration_since(good.at).as_secs(), good.ttl.as_secs_f64());
+            write!(words, "; answered {ago} s ago, kept for {kept} s").expect("writing to a string");
+        }
+        if let Some((count, why)) = self.name.failing() {
+            write!(words, "; {why}, failed {count} in a row").expect("writing to a string");
+        }
+        words
     }
 
     /// Has its members follow what the name says.

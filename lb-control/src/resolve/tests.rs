@@ -335,7 +335,15 @@ fn named(name: &str, way: Way, server: usize) -> NamedServer {
     let kind = if way == Way::Service { Kind::Service } else { Kind::Addresses };
     let port = if way == Way::Service { 0 } else { 80 };
     let span = Span { file: 0, start: 0, end: 0 };
-    NamedServer { backend: 0, server, question: Question { name: name.to_owned(), kind }, port, way, span }
+    NamedServer {
+        backend: 0,
+        backend_name: "app".to_owned(),
+        server,
+        question: Question { name: name.to_owned(), kind },
+        port,
+        way,
+        span,
+    }
 }
 
 fn addresses(names: &Names, servers: &[NamedServer]) -> Vec<Address> {
@@ -366,6 +374,10 @@ fn entries_share_a_name_and_take_of_it_what_they_want() {
     assert!(news.worse && news.words.contains("NXDOMAIN"), "{news:?}");
     assert!(names.were_asked(servers.iter()) && names.take_changed() && !names.take_changed());
     assert_eq!(addresses(&names, &servers), [resolved(&[1, 2, 3]), resolved(&[3]), resolved(&[])]);
+    let told = names.of_backend("app", now);
+    assert_eq!(told[0], ("a".to_owned(), "3 addresses; answered 0 s ago, kept for 5 s".to_owned()));
+    assert!(told[1].1.starts_with("no address; ") && told[1].1.ends_with("(NXDOMAIN), failed 1 in a row"));
+    assert!(names.of_backend("other", now).is_empty());
     assert_eq!(names.why_none(&servers[1]), None);
     assert!(names.why_none(&servers[2]).is_some_and(|why| why.contains("NXDOMAIN")));
     // The same addresses in another order are no change, and the one that serves stays.
