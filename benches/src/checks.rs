@@ -133,13 +133,15 @@ fn lb(options: &Options<'_>, directory: &Path, servers: &[SocketAddr], checks: b
     let admin: SocketAddr = ready["admin"].as_str().ok_or("no admin address")?.parse()?;
     let used = sample(options, &mut running)?;
     if checks {
-        all_were_checked(admin, servers.len())?;
+        let took = SETTLE + options.sample;
+        let expected = took.as_secs_f64() / (1.2 * options.interval.as_secs_f64());
+        all_were_checked(admin, servers.len(), expected.floor())?;
     }
     Ok(used)
 }
 
-/// A sample in which servers were not asked would be worth nothing.
-fn all_were_checked(admin: SocketAddr, servers: usize) -> Result<()> {
+/// A sample in which servers were not asked often enough, jitter considered, would be worth nothing.
+fn all_were_checked(admin: SocketAddr, servers: usize, expected: f64) -> Result<()> {
     let mut stream = std::net::TcpStream::connect(admin)?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
     let mut page = String::new();
@@ -148,8 +150,9 @@ fn all_were_checked(admin: SocketAddr, servers: usize) -> Result<()> {
         page.lines().filter(|line| line.starts_with("lb_server_checks_total{") && line.contains("\"good\""));
     let counts: Vec<f64> = good.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
     let least = counts.iter().copied().fold(f64::INFINITY, f64::min);
-    if counts.len() != servers || least < 2.0 {
-        return Err(format!("{} servers were checked, one {least} times only", counts.len()).into());
+    if counts.len() != servers || least < expected {
+        let found = counts.len();
+        return Err(format!("{found} servers were checked, one {least} times instead of {expected}").into());
     }
     Ok(())
 }

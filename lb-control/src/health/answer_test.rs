@@ -160,6 +160,34 @@ fn anything_that_was_asked_for() {
     assert_eq!(judge(&Probe::Connect, b"", false).expect("at once").sort, Sort::Connected);
 }
 
+proptest::proptest! {
+    /// Whatever comes, in whatever pieces: no panic, and a verdict at the end.
+    #[test]
+    fn any_bytes_have_a_verdict(
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        beginning in 0_usize..8,
+        cut in 0_usize..200,
+    ) {
+        let beginnings: [&[u8]; 8] = [
+            b"",
+            b"HTTP/1.1 200 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2",
+            b"+PO",
+            b"E\0\0\0",
+            b"R\0\0\0\x08",
+        ];
+        let answer = [beginnings[beginning], &bytes].concat();
+        let banner = Probe::Exchange { send: Vec::new(), expect: b"220".to_vec() };
+        let postgres = Probe::Postgres { user: "lb".to_owned() };
+        for probe in [http("GET", Some("ok")), http("HEAD", None), Probe::Redis, postgres, banner] {
+            let _ = judge(&probe, &answer[..cut.min(answer.len())], false);
+            proptest::prop_assert!(judge(&probe, &answer, true).is_some());
+        }
+    }
+}
+
 #[test]
 fn requests() {
     let address = "10.0.0.1:80".parse().expect("an address");

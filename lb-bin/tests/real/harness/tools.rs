@@ -83,6 +83,11 @@ impl Nginx {
 
     /// The same on a given address (to come back where one was killed).
     pub fn start_at(address: SocketAddr, server: &str) -> Nginx {
+        Nginx::start_by(&[], address, server)
+    }
+
+    /// The same by a program that becomes nginx, such as `ip netns exec NAME`.
+    pub fn start_by(before: &[&str], address: SocketAddr, server: &str) -> Nginx {
         let directory = tempfile::Builder::new().prefix("lb-nginx-").tempdir().unwrap();
         let path = directory.path();
         let config = format!(
@@ -97,7 +102,10 @@ impl Nginx {
         )
         .replace("@DIR@", &path.display().to_string());
         fs::write(path.join("nginx.conf"), config).unwrap();
-        let child = Command::new(program("nginx"))
+        let nginx = program("nginx");
+        let words: Vec<&str> = before.iter().copied().chain([nginx.as_str()]).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .args(["-p", &path.display().to_string(), "-c"])
             .arg(path.join("nginx.conf"))
             .args(["-e", &path.join("error.log").display().to_string()])

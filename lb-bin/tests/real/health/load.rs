@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -10,7 +11,7 @@ use std::time::Instant;
 use super::relay::{Mode, Relay};
 use super::{FAST, until_ready, until_up};
 use crate::harness::lb::servers;
-use crate::harness::tools::{Nginx, signal, unused_address};
+use crate::harness::tools::{Nginx, program, signal, unused_address};
 use crate::harness::*;
 
 const THREADS: usize = 8;
@@ -24,6 +25,7 @@ on_both_drivers! {
     answers_500,
     resets_in_the_middle,
     slowed_to_two_seconds,
+    cut_off_by_the_network,
 }
 
 /// A request that failed.
@@ -97,20 +99,76 @@ fn one(client: &mut Client, target: &str, post: bool) -> Result<(), Broken> {
     Ok(())
 }
 
+/// A network namespace of its own, and the link to it. Goes with everything when dropped.
+struct Apart {
+    name: String,
+    near: String,
+    address: SocketAddr,
+}
+
+impl Apart {
+    /// `None` where we may not make one.
+    fn new() -> Option<Apart> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        // Names and networks that no other test, nor another run of them, has.
+        let number = COUNT.fetch_add(1, Ordering::SeqCst) as u32 * 4 + std::process::id() % 4096 * 16;
+        let [_, high, low, _] = (number << 8).to_be_bytes();
+        let host = |last: u8| std::net::Ipv4Addr::new(10, 200 + high % 32, low, last);
+        let (name, near, far) = (format!("lbt{number}"), format!("lbt{number}n"), format!("lbt{number}f"));
+        if !ip(&["netns", "add", &name]) {
+            return None;
+        }
+        let apart = Apart { name: name.clone(), near: near.clone(), address: (host(2), 8080).into() };
+        let addresses = [1, 2].map(|last| format!("{}/30", host(last)));
+        let inside = ["-n", name.as_str()];
+        assert!(ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", &name]));
+        assert!(ip(&["addr", "add", &addresses[0], "dev", &near]) && ip(&["link", "set", &near, "up"]));
+        assert!(ip(&[inside[0], inside[1], "addr", "add", &addresses[1], "dev", &far]));
+        assert!(ip(&[inside[0], inside[1], "link", "set", &far, "up"]));
+        Some(apart)
+    }
+
+    fn link(&self, state: &str) {
+        assert!(ip(&["link", "set", &self.near, state]));
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        ip(&["link", "del", &self.near]);
+        ip(&["netns", "del", &self.name]);
+    }
+}
+
+fn ip(words: &[&str]) -> bool {
+    Command::new(program("ip"))
+        .args(words)
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
 /// nginx that says its name and the target, or 500 while there is a file `bad` in its folder.
 fn origin(name: &str, address: SocketAddr) -> Nginx {
+    origin_by(&[], name, address)
+}
+
+fn origin_by(before: &[&str], name: &str, address: SocketAddr) -> Nginx {
     let server = format!(
         "location / {{ if (-f @DIR@/bad) {{ return 500 \"bad\"; }} return 200 \"{name} $request_uri\"; }}"
     );
-    Nginx::start_at(address, &server)
+    Nginx::start_by(before, address, &server)
 }
 
 /// Runs the load while `b` fails by `harm` and is well again by `heal`. Checks what every case has in common, and
 /// returns what failed before it was found out.
 fn under_load(driver: Driver, b: SocketAddr, harm: impl FnOnce(), heal: impl FnOnce()) -> Vec<Failure> {
     let (a, c) = (origin("a", unused_address()), origin("c", unused_address()));
+    // Two retries: a pooled connection that turns out to be closed counts as a try, and the next try may be lent another
+    // one of the dead server's whose end is not known yet.
     let config = format!(
         "{}balance = \"least_request\"\ntimeouts = {{ response = \"5s\" }}\n\
+         retry = {{ retries = 2 }}\n\
          health = {{ path = \"/healthz\", {FAST}, fall = 2 }}\n",
         servers(&[("a", a.address), ("b", b), ("c", c.address)])
     );
@@ -209,4 +267,20 @@ fn slowed_to_two_seconds(driver: Driver) {
     let relay = Relay::before(b.address);
     let failures = under_load(driver, relay.address, || relay.set(Mode::Slow), || relay.set(Mode::Pass));
     assert!(failures.is_empty(), "late is not wrong: {failures:#?}");
+}
+
+fn cut_off_by_the_network(driver: Driver) {
+    let Some(apart) = Apart::new() else {
+        eprintln!("passed over: this machine lets us make no network namespace");
+        return;
+    };
+    let _b = origin_by(&[&program("ip"), "netns", "exec", &apart.name], "b", apart.address);
+    let failures = under_load(driver, apart.address, || apart.link("down"), || apart.link("up"));
+    assert!(failures.len() <= THREADS, "more than were under way: {failures:#?}");
+    for failure in &failures {
+        // What it had waits for it until the response's timeout, unless the system says sooner that there is no way
+        // to it: then what may be repeated is, elsewhere, as are connects that fail.
+        let cannot_be_hidden = failure.status == Some(504) || failure.post || failure.head_came;
+        assert!(cannot_be_hidden, "could have been repeated: {failure:?}");
+    }
 }
