@@ -101,7 +101,7 @@ pub const PEAK_EWMA_HALF_LIFE: Duration = Duration::from_secs(7);
 /// Requests that wait at a time for a server of one backend to have room; a further one is refused.
 pub const QUEUE_REQUESTS: u32 = 1_000;
 /// The most requests that may be made to wait.
-pub const QUEUE_REQUESTS_MAX: u32 = 100_000;
+pub const QUEUE_REQUESTS_MAX: u32 = 10_000;
 /// How long a request waits for a server to have room: as long as it would for a connection.
 pub const QUEUE_TIMEOUT: Duration = CONNECT;
 

@@ -184,7 +184,7 @@ fn table_of_mistakes() {
         }),
         ("LB035 backend[0].queue.requests", |spec| {
             spec.backends[0].servers[0].max_requests = Some(1);
-            spec.backends[0].queue = Some(QueueSpec { requests: 100_001, ..QueueSpec::default() });
+            spec.backends[0].queue = Some(QueueSpec { requests: 10_001, ..QueueSpec::default() });
         }),
         ("LB035 backend[0].queue.timeout", |spec| {
             spec.backends[0].servers[0].max_requests = Some(1);

@@ -33,23 +33,31 @@ pub struct Place {
 }
 
 /// A request's place in the order.
-pub type Ticket = u64;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    number: u64,
+    /// Address of the one server that it waits for; none: any.
+    own: Option<usize>,
+}
 
 #[derive(Debug)]
 struct Waiter {
-    ticket: Ticket,
+    number: u64,
     place: Place,
-    /// Address of the one server that it waits for; none: any.
-    own: Option<usize>,
     /// Address of the server at which a place was granted to it.
     granted: Option<usize>,
 }
 
+/// By number. Those with a grant are few, and mostly in front.
+type Line = VecDeque<Waiter>;
+
 #[derive(Debug, Default)]
-struct Line {
-    next: Ticket,
-    /// By ticket.
-    waiters: VecDeque<Waiter>,
+struct Lines {
+    next: u64,
+    /// Who takes any server.
+    any: Line,
+    /// Who waits for one server, by its address. They stand in nobody's way at the others.
+    own: HashMap<usize, Line>,
 }
 
 /// The requests that wait for one backend.
@@ -57,22 +65,16 @@ struct Line {
 pub struct Queue {
     waiting: AtomicU32,
     entered: AtomicU64,
-    line: Mutex<Line>,
+    lines: Mutex<Lines>,
 }
 
-fn address(server: Option<&ServerLive>) -> Option<usize> {
-    server.map(|server| ptr::from_ref(server).addr())
-}
-
-/// Whether a place at `server` is of use to one who waits for `own`. Also whether such a one stands before another who
-/// waits for `server`: who waits for one server is in nobody's way at the others.
-fn suits(own: Option<usize>, server: Option<usize>) -> bool {
-    own.is_none() || own == server
+fn address(server: &ServerLive) -> usize {
+    ptr::from_ref(server).addr()
 }
 
 impl Queue {
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many wait.
@@ -87,19 +89,22 @@ impl Queue {
 
     /// Whether somebody stands before a newcomer, who wants one server of its own or any.
     pub fn is_taken(&self, own: Option<&ServerLive>) -> bool {
-        let own = address(own);
-        self.waiting() > 0 && self.line().waiters.iter().any(|waiter| suits(waiter.own, own))
+        if self.waiting() == 0 {
+            return false;
+        }
+        let lines = self.lines();
+        !lines.any.is_empty() || own.is_some_and(|own| lines.own.contains_key(&address(own)))
     }
 
     /// Stands in line, behind all others. None: there are `most` already.
     pub fn enter(&self, place: Place, own: Option<&ServerLive>, most: u32) -> Option<Ticket> {
-        let mut line = self.line();
-        if line.waiters.len() >= most as usize {
+        let mut lines = self.lines();
+        if self.waiting() >= most {
             return None;
         }
-        let ticket = line.next;
-        line.next += 1;
-        line.waiters.push_back(Waiter { ticket, place, own: address(own), granted: None });
+        let ticket = Ticket { number: lines.next, own: own.map(address) };
+        lines.next += 1;
+        lines.line_mut(ticket.own).push_back(Waiter { number: ticket.number, place, granted: None });
         self.entered.fetch_add(1, Ordering::Relaxed);
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // Either whoever ends an attempt sees that somebody waits, or who waits sees that it has ended.
@@ -109,28 +114,32 @@ impl Queue {
 
     /// Whether it is this one's turn to look for room: a place was granted to it, or nobody stands before it.
     pub fn may_look(&self, ticket: Ticket) -> bool {
-        let line = self.line();
-        let Some(at) = line.find(ticket) else { return false };
-        let me = &line.waiters[at];
-        me.granted.is_some() || !line.waiters.iter().take(at).any(|other| suits(other.own, me.own))
+        let lines = self.lines();
+        let Some((line, at)) = lines.find(ticket) else { return false };
+        let nobody_before = |line: &Line| line.front().is_none_or(|first| first.number >= ticket.number);
+        line[at].granted.is_some() || nobody_before(line) && nobody_before(&lines.any)
     }
 
     /// There was no room after all: it stays where it stands.
     pub fn wait_on(&self, ticket: Ticket) {
-        let mut line = self.line();
-        if let Some(at) = line.find(ticket) {
-            line.waiters[at].granted = None;
+        let mut lines = self.lines();
+        if let Some((_, at)) = lines.find(ticket) {
+            lines.line_mut(ticket.own)[at].granted = None;
         }
     }
 
     /// Leaves, having taken a place at a server or not. What was granted and not taken passes to the next who can use
     /// it, who is to be woken.
     pub fn leave(&self, ticket: Ticket, taken: Option<&ServerLive>) -> Option<Place> {
-        let mut line = self.line();
-        let at = line.find(ticket)?;
+        let mut lines = self.lines();
+        let (_, at) = lines.find(ticket)?;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        let left = line.waiters.remove(at)?.granted.filter(|granted| address(taken) != Some(*granted));
-        left.and_then(|server| line.grant(server))
+        let left = lines.line_mut(ticket.own).remove(at)?.granted;
+        if let Some(own) = ticket.own.filter(|own| lines.own[own].is_empty()) {
+            lines.own.remove(&own);
+        }
+        let left = left.filter(|granted| taken.map(address) != Some(*granted));
+        left.and_then(|server| lines.grant(server))
     }
 
     /// A server has room for one more: grants it to the first who can use it, who is to be woken.
@@ -139,20 +148,35 @@ impl Queue {
         if self.waiting() == 0 {
             return None;
         }
-        self.line().grant(ptr::from_ref(server).addr())
+        self.lines().grant(address(server))
     }
 }
 
-impl Line {
-    fn grant(&mut self, server: usize) -> Option<Place> {
-        let mut able = self.waiters.iter_mut().filter(|waiter| suits(waiter.own, Some(server)));
-        let first = able.find(|waiter| waiter.granted.is_none())?;
-        first.granted = Some(server);
-        Some(first.place)
+impl Lines {
+    fn line_mut(&mut self, own: Option<usize>) -> &mut Line {
+        match own {
+            None => &mut self.any,
+            Some(own) => self.own.entry(own).or_default(),
+        }
     }
 
-    fn find(&self, ticket: Ticket) -> Option<usize> {
-        self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()
+    fn find(&self, ticket: Ticket) -> Option<(&Line, usize)> {
+        let line = match ticket.own {
+            None => &self.any,
+            Some(own) => self.own.get(&own)?,
+        };
+        let at = line.binary_search_by_key(&ticket.number, |waiter| waiter.number).ok()?;
+        Some((line, at))
+    }
+
+    fn grant(&mut self, server: usize) -> Option<Place> {
+        fn next(line: &mut Line) -> Option<&mut Waiter> {
+            line.iter_mut().find(|waiter| waiter.granted.is_none())
+        }
+        let (any, own) = (next(&mut self.any), self.own.get_mut(&server).and_then(next));
+        let first = any.into_iter().chain(own).min_by_key(|waiter| waiter.number)?;
+        first.granted = Some(server);
+        Some(first.place)
     }
 }
 
