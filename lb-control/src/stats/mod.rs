@@ -1,7 +1,7 @@
 //! Everything that a person looks at while something changes, in one document: `/stats`, which `lb top` draws.
 //!
 //! [`document`] has its types, which whoever reads it can use too. Rates and percentiles are about the last ten seconds:
-//! of arms as the watch keeps them ([`crate::watch`]), of servers, listeners and workers as [`keeping`] does.
+//! of arms as the watch keeps them ([`crate::watch`]), of servers, listeners and workers as `keeping` does.
 //!
 //! Bounds: [`SERVERS_KEPT_MAX`] servers have numbers of the last seconds, [`ROUTES_SHOWN_MAX`] routes,
 //! [`BACKENDS_SHOWN_MAX`] backends and [`SERVERS_SHOWN_MAX`] servers are shown; how many more there are is said.
