@@ -124,7 +124,10 @@
 //! let mut asked = || -> Vec<String> {
 //!     let mut names: Vec<String> = (0..8)
 //!         .map(|random| match decide(&table, &cursors, &request, now, random) {
-//!             Verdict::Forward(decision) => decision.take(&table, &mut cursors, now).name().to_owned(),
+//!             Verdict::Forward(decision) => {
+//!                 let permit = decision.take(&table, &mut cursors, now).expect("no server has a bound");
+//!                 permit.name().to_owned()
+//!             }
 //!             other => panic!("{other:?}"),
 //!         })
 //!         .collect();

@@ -56,7 +56,8 @@
 //! let turns: String = (0..12)
 //!     .map(|random| {
 //!         let Verdict::Forward(decision) = decide(&table, &cursors, &request, now, random) else { panic!() };
-//!         let permit = decision.take(&table, &mut cursors, now); // which moves the cursor
+//!         // Taking moves the cursor.
+//!         let permit = decision.take(&table, &mut cursors, now).expect("no server has a bound");
 //!         permit.name().to_owned()
 //!     })
 //!     .collect();
@@ -88,7 +89,7 @@
 //! # let mut next = |random: u64| {
 //! #     let random = lb_core::hash::mix(random).into();
 //! #     let Verdict::Forward(decision) = decide(&table, &cursors, &request, now, random) else { panic!() };
-//! #     decision.take(&table, &mut cursors, now)
+//! #     decision.take(&table, &mut cursors, now).expect("no server has a bound")
 //! # };
 //! // Forty requests that have not been answered yet: three in four are with the one that is three times as strong.
 //! let mut under_way: Vec<_> = (0..40).map(|random| next(random)).collect();
@@ -129,7 +130,7 @@
 //!     # random += 1;
 //!     # let random = lb_core::hash::mix(random).into();
 //!     # let Verdict::Forward(decision) = decide(&table, &cursors, &request, now, random) else { panic!() };
-//!     let mut permit = decision.take(&table, &mut cursors, now);
+//!     let mut permit = decision.take(&table, &mut cursors, now).expect("no server has a bound");
 //!     let name = permit.name().to_owned();
 //!     let takes = Duration::from_millis(if name == "b" { b_takes } else { 10 });
 //!     permit.answered(now + takes);
@@ -170,7 +171,8 @@
 //! let mut cursors = Cursors::default();
 //! let of_bits = |cursors: &Cursors| -> Vec<_> { (0..100).map(|random| ask(cursors, random).server()).collect() };
 //! let before = of_bits(&cursors);
-//! let _under_way: Vec<_> = (0..50).map(|random| ask(&cursors, random).take(&table, &mut cursors, now)).collect();
+//! let mut take = |random| ask(&cursors, random).take(&table, &mut cursors, now).expect("no server has a bound");
+//! let _under_way: Vec<_> = (0..50).map(|random| take(random)).collect();
 //! assert_eq!(of_bits(&cursors), before, "what is under way changes nothing");
 //! ```
 //!
@@ -284,7 +286,9 @@
 //!     let request = RequestView::get("h", "/the-hot-one", [192, 0, 2, 1].into());
 //!     let _under_way: Vec<_> = (0..16)
 //!         .map(|_| match decide(&table, &cursors, &request, now, 1) {
-//!             Verdict::Forward(decision) => decision.take(&table, &mut cursors, now),
+//!             Verdict::Forward(decision) => {
+//!                 decision.take(&table, &mut cursors, now).expect("no server has a bound")
+//!             }
 //!             other => panic!("{other:?}"),
 //!         })
 //!         .collect();
@@ -330,7 +334,8 @@
 //! #     for random in 0..10_000 {
 //! #         let random = lb_core::hash::mix(random).into();
 //! #         let Verdict::Forward(decision) = decide(&table, &cursors, &request, now, random) else { panic!() };
-//! #         to_b += u32::from(decision.take(&table, &mut cursors, now).name() == "b");
+//! #         let permit = decision.take(&table, &mut cursors, now).expect("no server has a bound");
+//! #         to_b += u32::from(permit.name() == "b");
 //! #     }
 //! #     to_b / 100
 //! # };
