@@ -25,7 +25,8 @@ use decision::stamp;
 use std::time::Duration;
 
 /// Decides where a request goes. Has no effect, and depends on its arguments only: `now` is the time on a clock
-/// of the caller's that never goes back, the same for all workers; `random` is 128 fresh random bits, of which a
+/// of the caller's that never goes back, the same for all workers, and begins anywhere below 584 years (it is kept in
+/// nanoseconds, in 64 bits); `random` is 128 fresh random bits, of which a
 /// new session's cookie is made. Allocates nothing.
 pub fn decide<F: Fields + ?Sized>(
     table: &Table,

@@ -2,7 +2,7 @@
 //!
 //! - [`embedding`]: from a spec to a finished attempt, in one thread and in many, and what stays yours to do;
 //! - [`shares`]: canaries that count sessions, and sessions that stay with their server;
-//! - [`policies`]: how a backend chooses a server, and which way to choose when;
+//! - [`policies`]: how a backend chooses a server, and which way to choose when, and who waits when servers are full;
 //! - [`health`]: checks, outliers, and how both reach the picks.
 //!
 //! What a function promises to the letter stands beside it. Whole programs are in the crate's `examples` folder: a proxy on

@@ -18,8 +18,15 @@
 //! runtimes with many threads, [`Monitor`] for health.
 //!
 //! # Order of calls
-//! [`decide()`] → [`Decision::take`] → connect and send → [`Permit::finish`]; where that failed and another attempt is
-//! safe, [`Decision::again`] → `take`; when the response's head is written, [`Decision::write_cookies`].
+//! 1. [`decide()`], then [`Decision::take`]. `None` of it says that the server is full
+//!    ([`ServerSpec::max_requests`](spec::ServerSpec::max_requests)): wait and ask `again`, or answer 503.
+//! 2. Connect and send; [`Permit::sent`] when the whole request was sent, or clients that upload slowly make slow servers.
+//! 3. [`Permit::answered`] when the response's head is there, or clients that download slowly do: the time between the two
+//!    is what `peak_ewma` and outliers go by.
+//! 4. [`Decision::write_cookies`] when the response's head is written to the client.
+//! 5. [`Permit::finish`] when its body has ended: until then the server works.
+//!
+//! Where the attempt failed and another is safe: `finish`, then [`Decision::again`], and on from `take`.
 //!
 //! ```
 //! use lb_core::spec::{BackendSpec, RouteSpec, ServerSpec, Spec};
@@ -50,9 +57,11 @@
 //! match decide(&table, &cursors, &request, now, random) {
 //!     Verdict::Forward(decision) => {
 //!         // `None` says that the server has as many requests as it may.
-//!         let permit = decision.take(&table, &mut cursors, now).expect("there is no such bound");
+//!         let mut permit = decision.take(&table, &mut cursors, now).expect("there is no such bound");
 //!         assert_eq!(permit.address().port(), 8001);
-//!         let mut head = Vec::new(); // of the response
+//!         // Connect, send, and when the response's head is there:
+//!         permit.answered(now);
+//!         let mut head = Vec::new();
 //!         decision.write_cookies(&table, request.secure, &mut head);
 //!         permit.finish(Outcome::Responded { status: 200 }, now);
 //!     }
@@ -61,6 +70,10 @@
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Words
+//! The engine, the file and its keys, logs and `lb` are of the proxy that uses this crate; where documentation mentions
+//! them, they belong to it, and nothing here needs them.
 //!
 //! # Promises
 //! - A decision allocates nothing, takes no lock, and costs the same with ten routes and with ten thousand.

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 /// Where a request goes. Plain data without effect until [`Decision::take`]; dropping it costs nothing.
 ///
-/// It belongs to the table that it was made with. Order of calls: `take` once and finish the permit; on a failure
-/// that allows it `again`, with the servers tried so far, and the same with the new decision; when response headers
-/// are written, `write_cookies` of the decision whose server answered.
+/// It belongs to the table that it was made with, or any other of the same content
+/// ([`Snapshot::hash`](crate::Snapshot::hash)). Order of calls: `take` once and finish the permit; where taking finds the
+/// server full, wait and ask `again`; on a failure that allows it `again`, with the servers tried so far, and the same
+/// with the new decision; when response headers are written, `write_cookies` of the decision whose server answered.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a decision has no effect until it is taken"]
 pub struct Decision {
@@ -79,7 +80,8 @@ impl Decision {
     }
 
     /// What the arm's sticky cookie said, and whether the response sets it; `None` where the arm has none, or if
-    /// `table` is not the one that the decision was made with.
+    /// `table` is of another content than the one that the decision was made with
+    /// ([`Snapshot::hash`](crate::Snapshot::hash)): that of an equal spec will do.
     pub fn stickiness(&self, table: &Table) -> Option<(Stickiness, bool)> {
         let (backend, _) = self.of(table)?;
         backend.pool.sticky.as_ref()?;
@@ -105,14 +107,20 @@ impl Decision {
 
     /// Begins the attempt: counts it as in flight and advances the cursor.
     ///
-    /// `None` if the server has as many requests in flight as it may
+    /// `None` if the server is full: it has as many requests in flight as it may
     /// ([`ServerSpec::max_requests`](crate::spec::ServerSpec::max_requests)); never where no server has such a bound.
     /// Deciding prefers servers with room, so as a rule all that could serve are full then (for a sticky session: its
-    /// own). The request is to wait until an attempt at the backend has ended, within the bounds of
-    /// [`Backend::queue`](crate::snapshot::Backend::queue), and to ask [`again`](Decision::again).
+    /// own). The request is to wait, within the bounds of [`Backend::queue`](crate::snapshot::Backend::queue), or to be
+    /// answered with 503; the core has no [`Refusal`](crate::Refusal) for it, because it does not see the waiting.
+    ///
+    /// Who waits does not take this decision again, for it is bound to the server that it names. Whenever an attempt at
+    /// the backend has ended (its permit was finished or dropped), one of its servers has come up, or a table was
+    /// published, the one that has waited longest asks [`again`](Decision::again), with nothing tried, for nothing was,
+    /// and takes what that gives; if it gives `None`, the request is decided anew. The guide has an example:
+    /// ["When servers are full"](crate::guide::policies#when-servers-are-full).
     ///
     /// # Panics
-    /// May panic if `table` is not the table that the decision was made with.
+    /// May panic if `table` is of another content than the one that the decision was made with.
     pub fn take(&self, table: &Table, cursors: &mut Cursors, now: Duration) -> Option<Permit> {
         debug_assert_eq!(self.stamp, stamp(table), "a decision belongs to its table");
         let Picked { server, rank, wants, cursor, .. } = self.picked;
@@ -125,9 +133,14 @@ impl Decision {
 
     /// Where to try next, `tried` being the servers that this exchange has tried: another server of the same arm,
     /// of another arm if that may be, or, only when there is no other, one that was tried. `None` if nobody can
-    /// serve, or if `table` is not the one that the decision was made with: then the request is to be decided
-    /// anew. Whether another attempt is safe and within budget is the caller's to know. A server that only closed a
-    /// pooled connection is best left out of `tried`: it can serve, and a sticky session should stay with it.
+    /// serve, or if `table` is of another content than the one that the decision was made with
+    /// ([`Snapshot::hash`](crate::Snapshot::hash); that of an equal spec will do): then the request is to be decided
+    /// anew. `random` may be the bits that `decide` had or fresh ones: the session stays what it was, and so does the arm
+    /// that it belongs to.
+    ///
+    /// Whether another attempt is safe and within budget is the caller's to know. A server that only closed a pooled
+    /// connection is best left out of `tried`: it can serve, and a sticky session should stay with it. A request that
+    /// waits because servers are [full](crate::guide::policies#when-servers-are-full) has tried nobody.
     #[must_use = "nothing is tried until the decision is taken"]
     pub fn again(
         &self,
@@ -148,8 +161,14 @@ impl Decision {
 
     /// Appends complete `set-cookie: ...\r\n` lines for those of our cookies that the client lacks or that have
     /// changed; true if any, and then the response is to say `Cache-Control: private` unless it is stricter
-    /// already. A backup and a fallback arm are never named in one. Writes nothing if `table` is not the one that
-    /// the decision was made with.
+    /// already. A backup and a fallback arm are never named in one.
+    ///
+    /// Each has `Path=/`, `HttpOnly` and `SameSite=Lax`, and no lifetime: browsers keep it until their session ends.
+    /// With `secure` also `Secure`, so that it is sent over https only: say whether the client's scheme is https (the
+    /// [`RequestView::secure`](crate::RequestView::secure) of its request).
+    ///
+    /// Writes nothing if `table` is of another content than the one that the decision was made with
+    /// ([`Snapshot::hash`](crate::Snapshot::hash)).
     pub fn write_cookies(&self, table: &Table, secure: bool, out: &mut Vec<u8>) -> bool {
         let before = out.len();
         let Some((backend, split)) = self.of(table) else { return false };

@@ -25,7 +25,7 @@
 //!     Ok(compiled) => compiled,
 //!     Err(error) => {
 //!         for problem in &error.problems {
-//!             eprintln!("{problem}"); // error[LB012] at route[0].backend: ...
+//!             eprintln!("{problem}"); // error[LB012] at route[0].backend (of `spec.routes[0]`): ...
 //!         }
 //!         return;
 //!     }
@@ -68,7 +68,8 @@
 //!
 //! # Your own header type
 //!
-//! [`Fields`] is one method. For hyper's and http's map:
+//! [`Fields`] is one method. For the map of the `http` crate, which is hyper's, too (your crate needs `http` for it; lb-core
+//! does not depend on it):
 //!
 //! ```
 //! use lb_core::Fields;
@@ -137,7 +138,7 @@
 //! # let connect = |address: std::net::SocketAddr| if address.port() == 8001 { Err(()) } else { Ok(()) };
 //! # let mut budget = RetryBudget::default();
 //! # let Verdict::Forward(mut decision) = decide(&table, &cursors, &request, now, random) else { panic!() };
-//! let mut permit = decision.take(&table, &mut cursors, now).expect("no server has a bound");
+//! let Some(mut permit) = decision.take(&table, &mut cursors, now) else { return }; // full: see below
 //! let mut tried = Vec::new();
 //! let retries = table.snapshot.route(decision.route()).arm(decision.arm()).retries;
 //! budget.exchange();
@@ -153,10 +154,20 @@
 //!     }
 //!     let Some(next) = decision.again(&table, &cursors, &tried, now, random) else { break None };
 //!     decision = next;
-//!     permit = decision.take(&table, &mut cursors, now).expect("no server has a bound");
+//!     let Some(next) = decision.take(&table, &mut cursors, now) else { break None }; // full: a retry does not wait
+//!     permit = next;
 //! };
 //! # assert_eq!(connected.unwrap().name(), "b");
 //! ```
+//!
+//! `take` gives `None` where a server is full; how to wait then says
+//! [`policies`](crate::guide::policies#when-servers-are-full). The random bits for `again` may be the same or fresh ones: the
+//! session and the arm that it belongs to stay.
+//!
+//! How an attempt ended is one of four: [`ConnectFailed`](crate::Outcome::ConnectFailed), also where connecting took too long;
+//! [`Responded`](crate::Outcome::Responded); [`Failed`](crate::Outcome::Failed), for a reset, a response that did not come in
+//! time, and a body that broke off on the server's side; [`Abandoned`](crate::Outcome::Abandoned), where the client left,
+//! which says nothing about the server.
 //!
 //! A failed connect takes the server out of picks for 100 ms, doubling up to 10 s, unless all others are out, too.
 //!
@@ -175,7 +186,8 @@
 //!
 //! # What you must keep
 //!
-//! The clock never goes back and is the same for all threads. Random bits are fresh for each decision, and not to be
+//! The clock never goes back and is the same for all threads. It begins where you like, below 584 years: it is kept in
+//! nanoseconds, in 64 bits. Random bits are fresh for each decision, and not to be
 //! guessed where cookies matter. Each thread or task has cursors of its own, begun with a seed of its own. Indices and
 //! decisions belong to the table that they came from.
 //!

@@ -10,7 +10,8 @@
 //! 5. backups are asked when no primary can serve, by the same policy.
 //!
 //! A server to which a connection has just failed is passed over for a moment, unless nobody else is left in any arm that
-//! may serve: a last resort is better than a refusal.
+//! may serve: a last resort is better than a refusal. A server that has as many requests as it may is passed over, too, as
+//! long as another one has room: see [When servers are full](#when-servers-are-full).
 //!
 //! # Which policy
 //!
@@ -108,6 +109,10 @@
 //! it knows in 7 seconds ([`PEAK_EWMA_HALF_LIFE`]). So a server that turns slow is left with its first slow answer, and as
 //! its peak is forgotten it is tried again. Of a server that has never answered one answer is waited for. A quick error is
 //! no merit: an answer of 500 and above never makes a server look better.
+//!
+//! It is about being answered soon, not about sharing evenly: requests that come one after the other all go to the fastest
+//! (of two that are drawn, where there are more than four servers), but for a try of the others when what was seen of them
+//! has faded. Servers share as requests pile up: one that is twice as fast has about twice as much in flight.
 //!
 //! It goes by the time between [`Permit::sent`] (or taking) and [`Permit::answered`] (or the end): tell it both, or slow
 //! clients make slow servers. Beyond what `least_request` costs there is a shared
@@ -298,6 +303,105 @@
 //! assert_eq!(most_in_flight(Some(125)), 5, "1.25 × 16 / 4");
 //! ```
 //!
+//! # When servers are full
+//!
+//! With [`max_requests`](crate::spec::ServerSpec::max_requests) a server takes only so many requests at a time; one with as
+//! many in flight is *full*. The policy passes over it as long as another primary of the same arm has room (of a backup,
+//! another backup). Full is not down: neither backups nor the other arm take over, and a sticky session waits for its own
+//! server. If all are full, [`decide`](crate::decide()) says `Forward` all the same, [`Decision::take`] gives `None`, and
+//! [`explain`](crate::explain()) says that the request `waits`.
+//!
+//! The waiting is yours, for it needs a queue and a clock:
+//! - Do not take the same decision again: it is bound to the server that it names. Ask [`Decision::again`] with nothing tried
+//!   (nothing was), and decide anew if that gives `None`: then the table is another one, or nobody can serve any more.
+//! - Wake somebody whenever a permit of the backend ends, finished or dropped, a server of it comes up, or a table is
+//!   published. Where you cannot tell the last two, look again every 100 ms or so.
+//! - Serve those who wait in order, and before new requests; who waits for a server of its own stands in nobody's way.
+//! - A sticky session that has waited too long moves if its server counts as tried: `again(.., &[own], ..)`.
+//! - [`Backend::queue`] says how many may wait and for how long ([`QueueSpec`]); answer the others with 503. The core has no
+//!   refusal for it, since it does not see the waiting; the proxy that uses this crate says `queue_full` and
+//!   `queue_timeout`.
+//!
+//! ```
+//! use lb_core::spec::{BackendSpec, RouteSpec, ServerSpec, Spec};
+//! use lb_core::{Cursors, Decision, Outcome, Permit, RequestView, Table, Verdict, compile, decide};
+//! use std::collections::VecDeque;
+//! use std::time::Duration;
+//!
+//! struct Waiter {
+//!     path: &'static str, // and what else deciding anew needs
+//!     decision: Decision,
+//!     until: Duration,
+//! }
+//!
+//! fn request(path: &str) -> RequestView<'_, ()> {
+//!     RequestView::get("h", path, [192, 0, 2, 1].into())
+//! }
+//!
+//! /// The first in the queue for whom there is room, and its permit; or what else has become of it.
+//! fn next(
+//!     queue: &mut VecDeque<Waiter>,
+//!     table: &Table,
+//!     cursors: &mut Cursors,
+//!     now: Duration,
+//!     random: u128,
+//! ) -> Option<(Waiter, Result<Permit, Verdict>)> {
+//!     for place in 0..queue.len() {
+//!         let waiter = &mut queue[place];
+//!         let verdict = match waiter.decision.again(table, cursors, &[], now, random) {
+//!             Some(decision) => Verdict::Forward(decision),
+//!             None => decide(table, cursors, &request(waiter.path), now, random),
+//!         };
+//!         let result = match verdict {
+//!             Verdict::Forward(decision) => {
+//!                 waiter.decision = decision; // whose cookies are to be written
+//!                 let Some(permit) = decision.take(table, cursors, now) else { continue };
+//!                 Ok(permit)
+//!             }
+//!             other => Err(other),
+//!         };
+//!         return queue.remove(place).map(|waiter| (waiter, result));
+//!     }
+//!     None
+//! }
+//!
+//! let server = |name: &str, last| ServerSpec {
+//!     max_requests: Some(1),
+//!     ..ServerSpec::new(name, ([10, 0, 0, last], 80).into())
+//! };
+//! let backend = BackendSpec::new("app", [server("a", 1), server("b", 2)]);
+//! let spec = Spec { routes: vec![RouteSpec::new("all", "app")], backends: vec![backend], ..Spec::default() };
+//! let table = Table::new(compile(&spec).unwrap().snapshot, None);
+//! let (mut cursors, now, random) = (Cursors::default(), Duration::from_secs(1), 1);
+//!
+//! let (mut queue, mut under_way) = (VecDeque::new(), Vec::new());
+//! for path in ["/1", "/2", "/3", "/4"] {
+//!     let Verdict::Forward(decision) = decide(&table, &cursors, &request(path), now, random) else { panic!() };
+//!     let backend = table.snapshot.server(decision.server()).backend;
+//!     let bounds = table.snapshot.backend(backend).queue.expect("its servers have a bound");
+//!     let permit = if queue.is_empty() { decision.take(&table, &mut cursors, now) } else { None };
+//!     match permit {
+//!         Some(permit) => under_way.push(permit),
+//!         None if queue.len() < bounds.requests as usize => {
+//!             queue.push_back(Waiter { path, decision, until: now + bounds.timeout });
+//!         }
+//!         None => println!("503"),
+//!     }
+//! }
+//! assert_eq!((under_way.len(), queue.len()), (2, 2));
+//! assert!(next(&mut queue, &table, &mut cursors, now, random).is_none(), "nobody has room");
+//!
+//! // A permit ends: the first that waits has its place, whichever server it waited for.
+//! under_way.pop().unwrap().finish(Outcome::Responded { status: 200 }, now);
+//! let (waiter, result) = next(&mut queue, &table, &mut cursors, now, random).unwrap();
+//! assert_eq!((waiter.path, result.unwrap().name()), ("/3", "b"));
+//!
+//! // Who has waited too long is told so.
+//! let late = now + Duration::from_secs(3);
+//! queue.retain(|waiter| late < waiter.until); // 503 to the others
+//! assert!(queue.is_empty());
+//! ```
+//!
 //! # Weights
 //!
 //! 0 to 256, 1 where none is given. They count among the servers that can serve: primaries among primaries, backups among
@@ -402,9 +506,13 @@
 //! When so few servers are up at all that health itself is not to be believed, see
 //! [`health`](crate::guide::health#failing-open).
 //!
+//! [`Backend::queue`]: crate::snapshot::Backend::queue
 //! [`Cursors`]: crate::Cursors
+//! [`Decision::again`]: crate::Decision::again
+//! [`Decision::take`]: crate::Decision::take
 //! [`HashKey`]: crate::spec::HashKey
 //! [`MAGLEV_ENTRIES`]: crate::defaults::MAGLEV_ENTRIES
 //! [`PEAK_EWMA_HALF_LIFE`]: crate::defaults::PEAK_EWMA_HALF_LIFE
 //! [`Permit::answered`]: crate::Permit::answered
 //! [`Permit::sent`]: crate::Permit::sent
+//! [`QueueSpec`]: crate::spec::QueueSpec

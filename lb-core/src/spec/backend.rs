@@ -42,19 +42,20 @@ pub struct BackendSpec {
     pub spill_below: Option<Share>,
     /// Where requests wait when all servers that could serve them have as much as they may
     /// ([`ServerSpec::max_requests`]). Absent: as [`QueueSpec::default`] says. Who waits is the caller's to keep: see
-    /// [`Decision::take`](crate::Decision::take).
+    /// ["When servers are full"](crate::guide::policies#when-servers-are-full).
     pub queue: Option<QueueSpec>,
     /// What else is wanted of this backend that the core does not read, such as what its servers are asked to see
     /// whether they are well: in any form, as a part of the content hash, so that snapshots that differ in it differ.
     pub annex: String,
 }
 
-/// Where requests wait for a server to have room.
+/// Where requests wait for a server to have room: bounds for whoever keeps them. The core keeps no queue and no time;
+/// see ["When servers are full"](crate::guide::policies#when-servers-are-full).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueSpec {
-    /// How many may wait at a time; 0: none waits.
+    /// How many may wait at a time, in this process: [`QUEUE_REQUESTS`] by default; 0: none waits.
     pub requests: u32,
-    /// How long one waits at most.
+    /// How long one waits at most: [`QUEUE_TIMEOUT`] by default.
     pub timeout: Duration,
 }
 
@@ -85,7 +86,7 @@ impl BackendSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Policy {
-    /// In turn, smoothly, by weight.
+    /// In turn, smoothly, by weight (the default).
     #[default]
     RoundRobin,
     /// The one with the fewest requests in flight, by weight.
@@ -170,7 +171,7 @@ impl FromStr for Policy {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HashKey {
-    /// The session: our session cookie, which is set where this is asked for.
+    /// The session (the default): our session cookie, which is set where this is asked for.
     #[default]
     Session,
     /// The client's address.
@@ -190,14 +191,15 @@ pub struct StickySpec {
     pub cookie: Option<String>,
 }
 
-/// One server of a backend: one entry of the file, which may stand for several addresses.
+/// One server of a backend: one entry of the list, which may stand for several addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerSpec {
     /// Its name; unique in its backend.
     pub name: String,
     /// Where it is.
     pub address: Address,
-    /// 0 to 256; absent: 1. With 0 it serves only its own sticky sessions. Each address has the whole weight.
+    /// 0 to 256; absent: 1 ([`WEIGHT`](crate::defaults::WEIGHT)). With 0 it serves only its own sticky sessions. Each
+    /// address has the whole weight.
     pub weight: Option<u32>,
     /// Used only when no other server of the backend can serve.
     pub backup: bool,
@@ -209,7 +211,8 @@ pub struct ServerSpec {
     /// [`LABELS_MAX`](crate::defaults::LABELS_MAX).
     pub labels: Vec<(String, String)>,
     /// Requests that it may have in flight at a time, from this process; of an entry that stands for several addresses,
-    /// each of them. Absent: as many as come.
+    /// each of them. Absent: as many as come. See
+    /// ["When servers are full"](crate::guide::policies#when-servers-are-full).
     pub max_requests: Option<u32>,
 }
 
@@ -273,7 +276,7 @@ impl Address {
 /// The one axis of a server's state that people set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Admin {
-    /// Takes requests.
+    /// Takes requests (the default).
     #[default]
     Ready,
     /// Takes only its own sticky sessions.
