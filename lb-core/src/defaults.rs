@@ -1,24 +1,27 @@
 //! Every default and every bound of the core that has no better home, each with what happens there.
+//!
+//! Names of keys and features in files are those of the proxy that uses this crate; its fields in [`spec`](crate::spec)
+//! are named nearly the same.
 
 use crate::share::Share;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// How long a connection to a server may take to open.
+/// How long a connection to a server may take to open: 3 s.
 pub const CONNECT: Duration = Duration::from_secs(3);
-/// How long a client may take to send a whole request head, from its first byte.
+/// How long a client may take to send a whole request head, from its first byte: 10 s.
 pub const REQUEST_HEAD: Duration = Duration::from_secs(10);
-/// How long a server may stay silent while a response is owed.
+/// How long a server may stay silent while a response is owed: 30 s.
 pub const RESPONSE: Duration = Duration::from_secs(30);
-/// How long a client's connection may idle between two requests.
+/// How long a client's connection may idle between two requests: 75 s.
 pub const IDLE_DOWN: Duration = Duration::from_secs(75);
-/// How long a server's connection may idle in a pool; shorter than the 5 s after which Node closes.
+/// How long a server's connection may idle in a pool: 4 s, shorter than the 5 s after which Node closes.
 pub const IDLE_UP: Duration = Duration::from_secs(4);
-/// How long an upgraded connection may be silent in both directions.
+/// How long an upgraded connection may be silent in both directions: an hour.
 pub const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
-/// How long exchanges may go on once draining has begun.
+/// How long exchanges may go on once draining has begun: 30 s.
 pub const DRAIN: Duration = Duration::from_secs(30);
-/// The longest duration that any timeout may be set to; a longer one is a problem at compile time.
+/// The longest duration that any timeout may be set to: a week. A longer one is a problem at compile time.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Further attempts after the first, only where safe.
@@ -30,11 +33,12 @@ pub const RETRY_BUDGET_PERCENT: u32 = 20;
 
 /// Name of the session cookie.
 pub const SESSION_COOKIE: &str = "lb_session";
-/// A sticky backend's cookie is this and the backend's name, unless it is given.
+/// A sticky backend's cookie is `lb_` and the backend's name, unless it is given.
 pub const STICKY_COOKIE_PREFIX: &str = "lb_";
-/// A canary's mark is the testers' cookie's name and this, unless it is given.
+/// A canary's mark is the testers' cookie's name and `_mark`, unless it is given.
 pub const MARK_COOKIE_SUFFIX: &str = "_mark";
-/// The testers' cookie, where a canary names none; only the mark takes its name from it then.
+/// What the mark's name begins with where a canary names neither a mark nor a testers' cookie: the mark is
+/// `canary_mark` then. No testers' cookie is read for it.
 pub const CANARY_COOKIE: &str = "canary";
 
 /// Weight of a server that is given none.
@@ -42,14 +46,14 @@ pub const WEIGHT: u32 = 1;
 /// The greatest weight; it bounds the round robin order (weights' sum entries).
 pub const WEIGHT_MAX: u32 = 256;
 
-/// How long the first connect failure takes a server out of picks.
+/// How long the first connect failure takes a server out of picks: 100 ms. Each further one twice as long.
 pub const REMOVAL_FIRST: Duration = Duration::from_millis(100);
-/// How long repeated connect failures take a server out of picks at most.
+/// How long repeated connect failures take a server out of picks at most: 10 s.
 pub const REMOVAL_MAX: Duration = Duration::from_secs(10);
 
-/// Time between two checks of a server.
+/// Time between two checks of a server: 2 s.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// Time between two checks of a server while the next results decide whether it is up.
+/// Time between two checks of a server while the next results decide whether it is up: 500 ms.
 pub const CHECK_FAST_INTERVAL: Duration = Duration::from_millis(500);
 /// Percent by which times between checks are made longer or shorter at random.
 pub const CHECK_JITTER_PERCENT: u32 = 20;
@@ -66,17 +70,17 @@ pub const OUTLIER_RATIO_MARGIN_PERCENT: u32 = 25;
 pub const OUTLIER_RATIO_SAMPLES: u32 = 50;
 /// A server that is so many times slower than the others is ejected.
 pub const OUTLIER_LATENCY_FACTOR: u32 = 10;
-/// Shorter latencies eject nobody.
+/// Latencies shorter than 50 ms eject nobody.
 pub const OUTLIER_LATENCY_MIN: Duration = Duration::from_millis(50);
 /// Responses that a server must have given before its latency is judged.
 pub const OUTLIER_LATENCY_SAMPLES: u32 = 10;
-/// What happened longer ago than twice this does not count.
+/// What happened in so long counts, and what happened longer ago than twice as long does not: 10 s.
 pub const OUTLIER_WINDOW: Duration = Duration::from_secs(10);
-/// How long a first ejection lasts; each further one twice as long.
+/// How long a first ejection lasts: 10 s. Each further one lasts twice as long.
 pub const EJECTION_FIRST: Duration = Duration::from_secs(10);
-/// How long an ejection lasts at most.
+/// How long an ejection lasts at most: 5 minutes.
 pub const EJECTION_MAX: Duration = Duration::from_secs(300);
-/// After so long without a new one, ejections are forgotten.
+/// After so long without a new one, ejections are forgotten: 10 minutes.
 pub const FORGIVE_AFTER: Duration = Duration::from_secs(600);
 /// Servers of a backend, in percent, that may be ejected at once.
 pub const EJECTED_MAX_PERCENT: u32 = 30;
@@ -85,24 +89,24 @@ pub const EJECTED_MAX_PERCENT: u32 = 30;
 /// 655 servers, so that among these no two servers of equal weight differ by more than about one percent (Eisenbud et
 /// al., "Maglev: a fast and reliable software network load balancer", 2016, section 5.3). 128 KiB for each backend.
 pub const MAGLEV_ENTRIES: usize = 65_537;
-/// What `max_load` may be, in percent. Nobody can have less than the average everywhere, and at little more a request
-/// meets so many full servers that all must be asked.
+/// What [`max_load_percent`](crate::spec::BackendSpec::max_load_percent) may be: 105 to 1000. Nobody can have less than
+/// the average everywhere, and at little more a request meets so many full servers that all must be asked.
 pub const MAX_LOAD_PERCENT: RangeInclusive<u32> = 105..=1000;
-/// How long slow start may take at most.
+/// How long slow start may take at most: an hour.
 pub const SLOW_START_MAX: Duration = Duration::from_secs(3600);
 /// Of its weight a server has at least this part in slow start, in percent: with less it would not get warm.
 pub const SLOW_START_LEAST_PERCENT: u32 = 10;
-/// As long as this part of its weight is up, a zone keeps what is its own: its servers have at most 1.43 times as much
+/// As long as this part of its weight is up, 70 %, a zone keeps what is its own: its servers have at most 1.43 times as much
 /// to do as with all of them, and that much room most have.
 pub const SPILL_BELOW: Share = Share::percent(70);
-/// How long `peak_ewma` takes to forget half of what it saw of a server.
+/// How long `peak_ewma` takes to forget half of what it saw of a server: 7 s.
 pub const PEAK_EWMA_HALF_LIFE: Duration = Duration::from_secs(7);
 
 /// Requests that wait at a time for a server of one backend to have room; a further one is refused.
 pub const QUEUE_REQUESTS: u32 = 1_000;
 /// The most requests that may be made to wait.
 pub const QUEUE_REQUESTS_MAX: u32 = 10_000;
-/// How long a request waits for a server to have room: as long as it would for a connection.
+/// How long a request waits for a server to have room: 3 s, as long as it would for a connection ([`CONNECT`]).
 pub const QUEUE_TIMEOUT: Duration = CONNECT;
 
 /// Listeners in a spec at most; more is a problem at compile time, as for the bounds below.

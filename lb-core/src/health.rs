@@ -30,15 +30,16 @@ use std::time::Duration;
 /// How a backend's servers are checked, as far as their state goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckSettings {
-    /// Time between two checks of a server.
+    /// Time between two checks of a server; [`CHECK_INTERVAL`] by default.
     pub interval: Duration,
     /// Time between two checks while the next results decide; not used where it is longer than `interval`.
+    /// [`CHECK_FAST_INTERVAL`] by default.
     pub fast_interval: Duration,
-    /// Good checks in a row that bring a server up that was down; 0 counts as 1.
+    /// Good checks in a row that bring a server up that was down; 0 counts as 1. [`CHECK_RISE`] by default.
     pub rise: u32,
-    /// Bad checks in a row that take a server down that was up; 0 counts as 1.
+    /// Bad checks in a row that take a server down that was up; 0 counts as 1. [`CHECK_FALL`] by default.
     pub fall: u32,
-    /// What a server is before its first check.
+    /// What a server is before its first check; [`Initial::Down`] by default.
     pub initial: Initial,
 }
 
@@ -57,7 +58,7 @@ impl Default for CheckSettings {
 /// What a server is before its first check, and again after maintenance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Initial {
-    /// Not used.
+    /// Not used (the default).
     #[default]
     Down,
     /// Used.

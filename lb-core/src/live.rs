@@ -126,7 +126,7 @@ impl fmt::Display for Identity {
 /// Whether a server answers, as far as anybody has found out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Health {
-    /// It does, or nobody has asked.
+    /// It does, or nobody has asked (the default).
     #[default]
     Up,
     /// It does not.
@@ -208,16 +208,17 @@ impl fmt::Display for Health {
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// No connection could be made; nothing was sent.
+    /// No connection could be made, or not in time; nothing was sent. Takes the server out of picks for a moment.
     ConnectFailed,
-    /// The server answered with this status.
+    /// The server answered with this status: to be said when the response's body has come to its end.
     Responded {
         /// The status of the final response.
         status: u16,
     },
-    /// Something was sent, and no complete response head came back.
+    /// There was a connection, and no whole response came of it by the server's fault: it was reset or closed, the
+    /// response did not come in time, or its body broke off on the server's side.
     Failed,
-    /// We gave up for reasons of our own: the client left.
+    /// We gave up for reasons of our own, above all because the client left. Says nothing about the server.
     Abandoned,
 }
 

@@ -26,43 +26,45 @@ use std::time::Duration;
 /// What makes a server an outlier, and what becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutlierSettings {
-    /// Failures in a row; `None`: not asked.
+    /// Failures in a row; `None`: not asked. [`OUTLIER_FAILURES`] by default.
     pub failures_in_row: Option<u32>,
-    /// The share of failures; `None`: not asked.
+    /// The share of failures; `None`: not asked. Asked by default.
     pub ratio: Option<RatioSettings>,
-    /// The latency; `None`: not asked.
+    /// The latency; `None`: not asked. Asked by default.
     pub latency: Option<LatencySettings>,
     /// Whether a response of 500 and above counts as a failure. Otherwise only attempts without a response do.
+    /// `true` by default.
     pub server_errors: bool,
-    /// Attempts count for so long at least, and not for twice as long.
+    /// Attempts count for so long at least, and not for twice as long. [`OUTLIER_WINDOW`] by default.
     pub window: Duration,
-    /// How long the first ejection lasts; each further one twice as long.
+    /// How long the first ejection lasts; each further one twice as long. [`EJECTION_FIRST`] by default.
     pub ejection_first: Duration,
-    /// How long an ejection lasts at most.
+    /// How long an ejection lasts at most. [`EJECTION_MAX`] by default.
     pub ejection_max: Duration,
-    /// After so long without a new one, ejections are forgotten.
+    /// After so long without a new one, ejections are forgotten. [`FORGIVE_AFTER`] by default.
     pub forgive_after: Duration,
     /// Of the servers, in percent, so many may be out at once, rounded down; but one always may, if there are two.
+    /// [`EJECTED_MAX_PERCENT`] by default.
     pub ejected_max_percent: u32,
 }
 
 /// When a share of failures is too high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RatioSettings {
-    /// It is so many points of percent above the others'.
+    /// It is so many points of percent above the others'. [`OUTLIER_RATIO_MARGIN_PERCENT`] by default.
     pub margin_percent: u32,
-    /// Attempts that a server must have had in the window to be compared.
+    /// Attempts that a server must have had in the window to be compared. [`OUTLIER_RATIO_SAMPLES`] by default.
     pub samples_min: u32,
 }
 
 /// When a latency is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LatencySettings {
-    /// It is so many times the others'.
+    /// It is so many times the others'. [`OUTLIER_LATENCY_FACTOR`] by default.
     pub factor: u32,
-    /// And so long at least, for below it nobody notices.
+    /// And so long at least, for below it nobody notices. [`OUTLIER_LATENCY_MIN`] by default.
     pub latency_min: Duration,
-    /// Responses that a server must have given in the window to be compared.
+    /// Responses that a server must have given in the window to be compared. [`OUTLIER_LATENCY_SAMPLES`] by default.
     pub samples_min: u32,
 }
 

@@ -46,12 +46,22 @@ pub struct Spec {
 }
 
 /// Keys. Nodes that are to agree on shares and to read each other's cookies must have the same.
+///
+/// | the spec has | `signing` | `share` |
+/// |---|---|---|
+/// | a canary on a route | needed | needed |
+/// | a sticky backend | needed | needed |
+/// | a backend whose policy hashes (`maglev`, `rendezvous`) | – | needed |
+/// | none of these | – | – |
+///
+/// One that is needed and missing is the problem `LB021`, as is one that is given twice in `signing`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secrets {
-    /// The first signs cookies, all verify them. May be empty where nothing is signed.
+    /// The first signs marks and sticky cookies, all verify them. May be empty where nothing is signed. To change keys see
+    /// ["Keys"](crate::guide::shares#keys).
     pub signing: Vec<SigningKey>,
-    /// Decides which sessions a share takes and where rendezvous hashing sends them. Changing it moves
-    /// every session, so it is never rotated along with the signing keys.
+    /// Decides which sessions a share takes and where hashing sends them (by policy, or when they must leave their
+    /// server). Changing it moves every session, so it is never rotated along with the signing keys.
     pub share: Option<SecretKey>,
 }
 
@@ -67,9 +77,9 @@ pub struct SigningKey {
 /// The cookie that makes a client recognisable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionSpec {
-    /// Its name.
+    /// Its name; `lb_session` ([`defaults::SESSION_COOKIE`]) by default.
     pub cookie: String,
-    /// Whether servers are kept from seeing our session, mark and sticky cookies.
+    /// Whether servers are kept from seeing our session, mark and sticky cookies; `false` by default.
     pub strip: bool,
 }
 
@@ -109,7 +119,8 @@ pub struct RetrySpec {
     pub budget_percent: Option<u32>,
 }
 
-/// A listener, as far as deciding needs it; its addresses are the engine's business.
+/// A listener, as far as deciding needs it; its addresses are the business of whoever takes connections (the engine, where
+/// documentation says so: it belongs to the proxy that uses this crate).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListenerSpec {
     /// Its name; unique.
@@ -120,7 +131,7 @@ pub struct ListenerSpec {
     pub client_address: ClientAddress,
     /// Its timeouts; only `request_head` and `idle_down` mean anything here.
     pub timeouts: TimeoutsSpec,
-    /// Connections at once at most; absent: as the engine says.
+    /// Connections at once at most; absent: as the engine says. The core does not count them.
     pub max_connections: Option<u32>,
 }
 
@@ -128,7 +139,7 @@ pub struct ListenerSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientAddress {
-    /// The peer of the connection.
+    /// The peer of the connection (the default).
     #[default]
     Peer,
     /// The rightmost hop of X-Forwarded-For that is not a trusted network, if the peer is trusted.

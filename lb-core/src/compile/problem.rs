@@ -23,6 +23,9 @@ pub struct Problem {
 /// Why a spec cannot be used: all that is wrong with it at once, and what is odd beside. Its Display is a line for each
 /// problem.
 ///
+/// A [`Place`] is named as the keys of the file of the proxy that uses this crate are: `route[0].backend` is
+/// `spec.routes[0].backend`, and `backend[1].server[0]` is `spec.backends[1].servers[0]`.
+///
 /// ```
 /// use lb_core::spec::{RouteSpec, Spec};
 ///
@@ -47,8 +50,9 @@ pub enum Severity {
     Warning,
 }
 
-/// A place in a spec: `route[3].canary.backend`. Steps carry the names of the file's keys where the file has
-/// such a key: `listener`, `route`, `backend` and `server` are lists.
+/// A place in a spec: `route[3].canary.backend`. Steps carry the names of keys in the file of the proxy that uses this
+/// crate, where it has such a key: `listener`, `route`, `backend` and `server` are what [`Spec`](crate::Spec) calls
+/// `listeners`, `routes`, `backends` and `servers`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Place {
     /// From the outside in.

@@ -13,7 +13,8 @@
 //! ```
 //! use lb_core::health::{CheckSettings, Fault, News, Watching, jittered};
 //! use lb_core::outlier::OutlierSettings;
-//! use lb_core::{Handle, Health, Monitor, Snapshot, Why};
+//! use lb_core::{Handle, Health, Identity, Monitor, Snapshot, Why};
+//! use std::collections::HashMap;
 //! use std::time::Duration;
 //!
 //! # use lb_core::spec::*;
@@ -36,27 +37,32 @@
 //! // Later tables are shown to it before any request sees them: a new server is down until it was checked.
 //! handle.publish_with(snapshot(), |table| notices.extend(monitor.fit(table, |_| watching, now)));
 //!
-//! // What it wants is in its notices; a timer per server does.
-//! let mut due = Vec::new();
+//! // What it wants is in its notices: one timer for each server, at the earlier of what it is and what is asked for.
+//! let mut due: HashMap<Identity, Duration> = HashMap::new();
 //! for notice in &notices {
 //!     match notice.news {
-//!         News::CheckWithin(time) => due.push((jittered(time, 0x5eed), notice.server.clone())),
-//!         News::Turned { now, .. } => println!("{} is {}", notice.server, now.word()),
+//!         News::CheckWithin(time) => {
+//!             let at = now + jittered(time, 0x5eed); // random bits
+//!             due.entry(notice.server.clone()).and_modify(|due| *due = at.min(*due)).or_insert(at);
+//!         }
+//!         News::Turned { now: health, .. } => println!("{} is {health}", notice.server),
 //!         News::Ejected(ejection) => println!("{}: {}", notice.server, ejection.offence),
 //!         News::Returned => println!("{} is back", notice.server),
 //!         _ => {} // there may be other news one day
 //!     }
 //! }
 //!
-//! // A check is whatever you send; its result is good, or has a fault.
-//! let (_, server) = &due[0];
+//! // A check is whatever you send; its result is good, or has a fault. While it is under way there is no timer.
+//! let server = handle.load().live.servers()[0].identity().clone();
+//! assert!(due.remove(&server).is_some_and(|at| at <= now), "a first check is due at once");
 //! let health = || handle.load().live.servers()[0].health();
 //! assert_eq!(health(), Health::Down(Why::Unchecked));
-//! monitor.checked(server, Ok(()), now);
+//! let notices = monitor.checked(&server, Ok(()), now);
+//! assert_eq!(notices.len(), 2, "it is up, and when it is to be checked again");
 //! assert_eq!(health(), Health::Up);
-//! monitor.checked(server, Err(Fault::Timeout), now);
+//! monitor.checked(&server, Err(Fault::Timeout), now);
 //! assert_eq!(health(), Health::Up, "once is not enough");
-//! monitor.checked(server, Err(Fault::Timeout), now);
+//! monitor.checked(&server, Err(Fault::Timeout), now);
 //! assert_eq!(health(), Health::Down(Why::Timeout));
 //!
 //! // Once a second or so it looks at what traffic has done.
@@ -71,6 +77,10 @@
 //! until a good one, and after a good check of a server that is down. In maintenance nothing is checked, and afterwards a
 //! server begins anew. [`Monitor::undecided`] names those whose first verdict is missing: a readiness probe of your own
 //! process may wait for it.
+//!
+//! Keep one timer for each server, as above, and none while its check is under way: the result brings the next notice, and
+//! what is asked for meanwhile may be forgotten. Of a server that is gone, or rests in maintenance,
+//! [`Monitor::standing`] says so: its timer ends. After maintenance a notice comes again.
 //!
 //! A reload keeps all of it: state belongs to a server's identity (backend, entry name, address).
 //!
@@ -149,10 +159,13 @@
 //! # Without a monitor
 //!
 //! [`ServerLive::set_health`] and [`set_admin`] can be called from any thread; embedders with a source of health of their own
-//! (a service mesh, a registry) need nothing else. And a failed connect takes a server out of picks for a moment whether or
+//! (a service mesh, a registry) need nothing else. Beside a monitor use `set_admin` to take a server out by hand: health that
+//! was set stays until the monitor's verdict *changes*, so a server that was set down and answers its checks stays down until
+//! it is set up, or falls and rises. And a failed connect takes a server out of picks for a moment whether or
 //! not anybody watches.
 //!
 //! [`Monitor`]: crate::Monitor
+//! [`Monitor::standing`]: crate::Monitor::standing
 //! [`Monitor::undecided`]: crate::Monitor::undecided
 //! [`Offence`]: crate::outlier::Offence
 //! [`Permit::answered`]: crate::Permit::answered

@@ -11,7 +11,8 @@
 //! release and session, and the canary takes the buckets below its share. Nobody stores who belongs where, and still:
 //! - raising the share moves exactly the sessions that it must, lowering it returns exactly those;
 //! - every thread and every node with the same share key says the same about a session;
-//! - another release takes other people first.
+//! - another [`release`](crate::spec::CanarySpec::release) takes other people first; where it is left empty, or as it was, the
+//!   same people are first again.
 //!
 //! ```
 //! use lb_core::spec::{Address, BackendSpec, CanarySpec, RouteSpec, Secrets, ServerSpec, SessionKey, SigningKey, Spec};
@@ -91,8 +92,18 @@
 //!
 //! # Keys
 //!
-//! [`Secrets::signing`]: the first key signs, all verify; put a new one first, take the old one away when cookies have been
-//! renewed. [`Secrets::share`] decides buckets and hashes: changing it moves every session, so it never rotates along.
+//! [`Secrets::signing`] is needed for canaries and stickiness, [`Secrets::share`] for these and for policies that hash; plain
+//! balancing needs neither, and what is missing is the problem `LB021`.
+//!
+//! Of the signing keys the first signs and all verify. To change it: add the new one as the second on every node, for a node
+//! that lacks it reads nothing that it signed; then put it first; then wait, and take the old one away. A cookie or mark by
+//! an old key is written anew with the next response to its session: a sticky cookie if a primary of the session's own arm
+//! serves it, a mark if the canary does and not by the testers' word. Browsers keep our cookies until their session ends, so
+//! wait as long as a session on your servers lives: a cart of a week, a week. Who comes later with a cookie of a key that is
+//! gone is no error: a sticky session goes to the next home that its hash gives and gets a new cookie, and without its
+//! mark a session counts by its own bucket.
+//!
+//! [`Secrets::share`] decides buckets and hashes: changing it moves every session, so it never rotates along.
 //!
 //! [`BackendSpec::sticky`]: crate::spec::BackendSpec::sticky
 //! [`CanarySpec::cookie`]: crate::spec::CanarySpec::cookie

@@ -25,8 +25,12 @@ pub struct Watching {
 /// - [`checked`](Monitor::checked) with the result of each check,
 /// - [`look`](Monitor::look) once a second or so.
 ///
-/// Each returns what is new. `now` is the time of the clock that decisions are given. Health that somebody else sets
-/// ([`ServerLive::set_health`]) stays until the verdict here changes.
+/// Each returns what is new. `now` is the time of the clock that decisions are given.
+///
+/// Health that somebody else sets ([`ServerLive::set_health`]) stays until the verdict here *changes*: of a server that was
+/// set down by hand and answers its checks nothing is written, so only setting it up again, or a fall and a rise, brings
+/// it back. To take a server out by hand use [`ServerLive::set_admin`], which holds until a new table sets what its spec
+/// says.
 #[derive(Debug, Default)]
 pub struct Monitor {
     /// In the order of the table's servers.
@@ -50,6 +54,12 @@ pub struct Notice {
 pub enum News {
     /// Its next check is due so much later (before [`jittered`](super::jittered)), or when it was due, if that is
     /// sooner.
+    ///
+    /// So keep one timer for each [`Identity`], at the earlier of what it is and now and this time, and none while its
+    /// check is under way: its result brings the next notice. A server in maintenance gets none, and one at once when
+    /// it has left maintenance and was [looked](Monitor::look) at. One that is gone, or that is not checked any more, gets
+    /// none either. So a timer that goes off ends if [`Monitor::standing`] knows no checks of its server, or says that it
+    /// is [resting](super::State::Resting).
     CheckWithin(Duration),
     /// Picks see it differently from now on.
     Turned {

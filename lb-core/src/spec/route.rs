@@ -60,7 +60,7 @@ impl RouteSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PathMatch {
-    /// Any path; less specific than every other condition on the path.
+    /// Any path (the default); less specific than every other condition on the path.
     #[default]
     Any,
     /// This path.
@@ -84,7 +84,7 @@ pub struct ValueMatch {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ValueTest {
-    /// It must be there.
+    /// It must be there (the default).
     #[default]
     Present,
     /// It must not be there.
@@ -98,7 +98,7 @@ pub enum ValueTest {
 /// What an encoded slash (`%2F`) in the path means; it is never decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EncodedSlash {
-    /// It is kept and matched as it is; package registries and GitLab need it.
+    /// It is kept and matched as it is (the default); package registries and GitLab need it.
     #[default]
     Keep,
     /// The request is refused with 400.
@@ -108,7 +108,7 @@ pub enum EncodedSlash {
 /// What may stand in a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PathEncoding {
-    /// Dot segments, backslashes (plain or encoded) and NUL are refused with 400.
+    /// Dot segments, backslashes (plain or encoded) and NUL are refused with 400 (the default).
     #[default]
     Strict,
     /// Anything; the server is trusted to understand paths as we do.
@@ -124,9 +124,11 @@ pub struct CanarySpec {
     pub share: Share,
     /// Name of the testers' cookie, whose value `always` or `never` beats the share; absent: testers have no say.
     pub cookie: Option<String>,
-    /// Name of the cookie that marks a session of this arm; absent: the testers' cookie's name and `_mark`.
+    /// Name of the cookie that marks a session of this arm; absent: the testers' cookie's name and
+    /// `_mark`, or `canary_mark` where there is no testers' cookie either.
     pub mark_cookie: Option<String>,
-    /// Which release this is: another one picks other sessions and voids all marks.
+    /// Which release this is: another one picks other sessions and voids all marks. May be empty; as long as it stays
+    /// the same (empty, say), the next thing that you release meets the same people, and those marked stay marked.
     pub release: String,
     /// Networks from which the testers' word counts; empty: from all.
     pub force_from: Vec<Network>,
@@ -136,7 +138,7 @@ pub struct CanarySpec {
     pub marked: Marked,
     /// What happens when the arm that a session belongs to has no server for it.
     pub fallback: Fallback,
-    /// The same for sessions under the testers' word; absent: refuse.
+    /// The same for sessions under the testers' word; absent: [`Fallback::Refuse`].
     pub forced_fallback: Option<Fallback>,
     /// What a session is.
     pub key: SessionKey,
@@ -146,7 +148,7 @@ pub struct CanarySpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SessionKey {
-    /// Our session cookie; set where it is missing.
+    /// Our session cookie (the default); set where it is missing.
     #[default]
     Cookie,
     /// The client's address.
@@ -160,7 +162,7 @@ pub enum SessionKey {
 /// What the mark of a session means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Marked {
-    /// The mark's bucket counts against the share: lowering the share returns the session.
+    /// The mark's bucket counts against the share (the default): lowering the share returns the session.
     #[default]
     Follow,
     /// The session keeps the marked arm as long as the release is the same.
@@ -170,7 +172,7 @@ pub enum Marked {
 /// What happens when an arm has no server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Fallback {
-    /// The other arm serves; the session is not re-marked and returns when its arm can.
+    /// The other arm serves (the default); the session is not re-marked and returns when its arm can.
     #[default]
     Other,
     /// The request is refused with 503.
