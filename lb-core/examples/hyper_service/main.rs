@@ -156,7 +156,7 @@ impl Connection {
 
     /// Connects, trying further servers while nothing is sent, and relays one exchange.
     async fn forward(&self, going: Going, request: Request<Incoming>) -> Result<Reply, Refused> {
-        let (stream, Going { table, decision, permit }) = self.connect(going).await?;
+        let (stream, Going { table, decision, mut permit }) = self.connect(going).await?;
         let route = table.snapshot.route(decision.route());
         let request = rewritten(request, &route.actions);
         let response = match send(stream, request, route.arm(decision.arm()).timeouts.response).await {
@@ -166,6 +166,8 @@ impl Connection {
                 return Err(refused);
             }
         };
+        // A client that takes the body slowly does not make the server slow.
+        permit.answered(self.clock.now());
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
         edit(&mut parts.headers, &route.actions.response);
