@@ -208,6 +208,8 @@ fn without_a_queue_nobody_waits(driver: Driver) {
     desk.await_came(1);
     let refused = get(lb.web(), "shop.example", "/refused");
     assert_eq!((refused.status(), refused.field("x-lb-reason")), (503, Some("queue_full")));
+    let page = lb.admin_get("/explain?url=http://shop.example/").text();
+    assert!(page.contains("nobody waits here: the request is refused"), "{page}");
     desk.open();
     assert_eq!(served.response().status(), 200);
 }

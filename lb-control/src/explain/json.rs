@@ -58,6 +58,7 @@ fn pick(pick: &Pick) -> Value {
         "reason": pick.reason.map(|reason| format!("{reason:?}").to_lowercase()),
         "sticky_cookie": pick.sticky_cookie,
         "waits": pick.waits,
+        "may_wait": pick.may_wait,
         "last_resort": pick.last_resort,
         "failed_open": pick.failed_open,
         "zone": pick.zone.as_ref().map(|zone| json!({ "name": zone.name, "share": zone.share })),

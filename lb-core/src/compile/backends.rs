@@ -214,7 +214,7 @@ fn check_queue(backend: &BackendSpec, place: &Place, problems: &mut Problems) {
             .error(codes::QUEUE, &place.field("timeout"), message)
             .expected("expected more than 0 s and at most a week");
     }
-    if !is_limited(backend) {
+    if queue.requests > 0 && !is_limited(backend) {
         let message = format!("nobody waits for the backend `{}`: its servers take what comes", backend.name);
         problems
             .warning(codes::QUEUE_UNUSED, &place, message)

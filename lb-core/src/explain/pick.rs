@@ -29,6 +29,8 @@ pub struct Pick {
     pub sticky_cookie: Option<bool>,
     /// Whether it has as many requests as it may, and so have the others: the request waits.
     pub waits: bool,
+    /// How many may wait at a time; 0: none does, and the request is refused.
+    pub may_wait: u32,
     /// Whether connections to it have just failed, and there is no better one.
     pub last_resort: bool,
     /// Whether so few servers are up that health is ignored.
@@ -99,6 +101,7 @@ impl Teller<'_> {
             reason: decision.map(|decision| decision.pick_reason()),
             sticky_cookie: backend.pool.sticky.as_ref().map(|_| sticky != StickySeen::Nothing),
             waits: decision.is_some_and(|decision| !self.table.server_live(decision.server()).has_room()),
+            may_wait: backend.queue.map_or(0, |queue| queue.requests),
             last_resort: decision.is_some() && care == Care::LastResort,
             failed_open: outlook.is_open(care),
             zone: self.zone(&backend.pool, outlook),

@@ -110,7 +110,10 @@ fn pick_words(pick: &Pick) -> String {
         words.push_str("; a backup, for no primary can serve");
     }
     if pick.waits {
-        words.push_str("; it has as much as it may, so the request waits");
+        words.push_str(&match pick.may_wait {
+            0 => "; it has as much as it may, and nobody waits here: the request is refused".to_owned(),
+            most => format!("; it has as much as it may, so the request waits, if fewer than {most} do"),
+        });
     }
     if pick.last_resort {
         words.push_str("; connections to it have just failed, but all others are out, too");
