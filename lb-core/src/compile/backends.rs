@@ -133,6 +133,15 @@ fn check(spec: &Spec, backend: &BackendSpec, place: &Place, problems: &mut Probl
     timeouts::check_own_retries(&backend.retry, &place.field("retry"), problems);
     if let Some(cookie) = sticky_cookie(backend) {
         cookie_name(&cookie, &place.field("sticky").field("cookie"), problems);
+        if !backend.servers.is_empty() && backend.servers.iter().all(|server| server.backup) {
+            let message = format!(
+                "no session of the backend `{}` ever sticks: all its servers are backups",
+                backend.name
+            );
+            problems
+                .warning(codes::STICKY_UNUSED, &place.field("sticky"), message)
+                .expected("expected a server that is no backup: a cookie never names a backup");
+        }
     }
     check_hash_key(backend, place, problems);
     check_balance(spec, backend, place, problems);

@@ -51,6 +51,7 @@ codes! {
     SAME_ADDRESS = "LB109", "Two servers of a backend have the same address.";
     ZONE_UNUSED = "LB110", "A zone means nothing as things stand.";
     QUEUE_UNUSED = "LB111", "A queue in which nobody ever waits.";
+    STICKY_UNUSED = "LB124", "Stickiness that only backups could honour, which are never named in a cookie.";
 }
 
 #[cfg(test)]

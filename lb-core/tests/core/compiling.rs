@@ -54,6 +54,19 @@ fn what_was_meant() {
     );
 }
 
+#[test]
+fn nobody_sticks_to_backups() {
+    let mut spec = good();
+    let backend = &mut spec.backends[0];
+    backend.sticky = Some(StickySpec::default());
+    backend.servers.iter_mut().for_each(|server| (server.backup, server.weight) = (true, None));
+    assert_eq!(problems(&spec).0, ["LB124 backend[0].sticky", "LB102 backend[0].server"]);
+    // One that takes nobody new keeps its sessions.
+    spec.backends[0].servers[0] =
+        ServerSpec { weight: Some(0), ..ServerSpec::new("z", ([10, 0, 9, 9], 80).into()) };
+    assert_eq!(problems(&spec).0, ["LB102 backend[0].server"]);
+}
+
 /// The first backend, with zones that count.
 fn zoned(spec: &mut Spec) -> &mut BackendSpec {
     spec.zone = Some("eu-1a".into());
