@@ -247,6 +247,7 @@ impl Keeper {
         self.config.engine = running.engine;
         self.config.admin = running.admin;
         self.config.access_log = running.access_log;
+        self.config.trace = running.trace;
         self.config.metrics = running.metrics;
         self.config.listeners = running.listeners;
         let now = Instant::now();
