@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_control::config::{AccessLog, Config, Driver, LogFormat, LogTarget, SinkAddress};
-use lb_control::{ArmReading, BackendReading, Reading, ServerReading, Workers};
+use lb_control::{ArmReading, BackendReading, Reading, ServerReading, SpanReading, Workers};
 use lb_core::Table;
 use lb_io::driver::probe::DriverChoice;
 use lb_io::engine::{Engine, EngineConfig, ListenerConfig, LocalAddress, StartError};
@@ -41,7 +41,11 @@ impl EngineWorkers {
                 .collect(),
             max_connections: config.engine.max_connections.map(|count| count as usize),
             access_log: log_options(&config.access_log),
-            trace: config.trace.map(|trace| TraceOptions { restart: trace.restart, share: trace.sample }),
+            trace: config.trace.as_ref().map(|trace| TraceOptions {
+                restart: trace.restart,
+                share: trace.sample,
+                export: trace.otlp.is_some(),
+            }),
             metrics: Options { routes: config.metrics.routes, servers: config.metrics.servers },
             ..EngineConfig::default()
         };
@@ -118,6 +122,12 @@ impl Workers for EngineWorkers {
 
     fn backends(&self) -> Vec<BackendReading> {
         readings::backends(self.engine.metrics(), self.engine.queues())
+    }
+
+    fn take_spans(&self, each: &mut dyn FnMut(SpanReading<'_>)) {
+        if let Some(spans) = self.engine.spans() {
+            spans.take(&mut |record| each(readings::span(record)));
+        }
     }
 
     fn now(&self) -> Duration {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lb_control::metrics::budget;
 use lb_control::{
     ArmReading, AttemptNumbers, BackendReading, ExchangeNumbers, ListenerReading, Reading, ServerReading,
-    WorkerReading,
+    SpanReading, WorkerReading,
 };
 use lb_io::engine::Engine;
 use lb_io::metrics::Metrics;
@@ -14,6 +14,7 @@ use lb_io::metrics::read::{ArmTotals, ServerTotals};
 use lb_io::metrics::registry::{WorkerSeries, sum};
 use lb_io::metrics::series::ListenerSeries;
 use lb_io::metrics::{reasons, statuses};
+use lb_io::spans::SpanRecord;
 use lb_io::worker::queue::Queues;
 
 // What the control side counts on when it says how many series there can be.
@@ -55,6 +56,7 @@ fn worker(worker: &WorkerSeries, lost_log_lines: u64) -> WorkerReading {
         upstream_idle: counters.upstream_idle.get(),
         tunnels_active: counters.tunnels.get(),
         log_lines_dropped: counters.log_lines_dropped.get() + lost_log_lines,
+        spans_dropped: counters.spans_dropped.get(),
         buffer_bytes: counters.buffer_bytes.get(),
     }
 }
@@ -146,5 +148,44 @@ fn attempts(totals: ServerTotals) -> AttemptNumbers {
         connect_failures: totals.connect_failures,
         failures: totals.failures,
         attempt: totals.attempt,
+    }
+}
+
+/// One exchange of a sampled trace.
+pub(crate) fn span(record: SpanRecord<'_>) -> SpanReading<'_> {
+    let place = record.place;
+    SpanReading {
+        trace: record.trace,
+        id: record.id,
+        parent: record.parent,
+        flags: record.flags,
+        started_ns: record.started_ns,
+        ended_ns: record.ended_ns,
+        status: record.status,
+        is_old: record.is_old,
+        failed: record.failed,
+        attempts: record.attempts,
+        bytes_received: record.bytes_received,
+        bytes_sent: record.bytes_sent,
+        before_us: record.before_us,
+        connect_us: record.connect_us,
+        wait_us: record.wait_us,
+        transfer_us: record.transfer_us,
+        client: record.source,
+        request_id: record.request_id,
+        method: record.method,
+        path: record.path,
+        host: record.host,
+        agent: record.agent,
+        listener: record.listener,
+        ending: record.ending,
+        reason: record.reason,
+        route: place.route,
+        arm: place.arm,
+        choose: place.choose,
+        fallback: place.fallback,
+        backend: place.backend,
+        server: place.server,
+        server_address: place.address,
     }
 }

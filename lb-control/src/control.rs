@@ -29,6 +29,7 @@ use crate::metrics;
 use crate::report::Report;
 use crate::stats;
 use crate::statsd;
+use crate::traces::{self, Exporter};
 use crate::watch;
 use crate::workers::Workers;
 
@@ -87,6 +88,7 @@ impl Control {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let changes = Changes::default();
         changes.note(configuration(Kind::Start, &setup.table.snapshot.hash(), "in force at the start"));
+        let collector = setup.config.trace.as_ref().and_then(|trace| trace.otlp.clone());
         let shared = Arc::new(Shared {
             workers: Arc::clone(&setup.workers),
             stats: stats::keeping::Kept::new(&setup.table.snapshot),
@@ -108,6 +110,7 @@ impl Control {
             scrapes: AtomicU64::new(0),
             answers_cut: Arc::default(),
             statsd: statsd::Packets::default(),
+            spans: collector.is_some().then(traces::Counts::default),
             changes,
         });
         let (commands, received) = mpsc::channel(RELOADS_WAITING_MAX);
@@ -120,6 +123,7 @@ impl Control {
         let (stats_shared, health_shared) = (Arc::clone(&shared), Arc::clone(&shared));
         let settings = shared.metrics.statsd.clone();
         let teller = settings.map(|settings| statsd::Teller::new(Arc::clone(&shared), settings));
+        let exporter = collector.map(|settings| Exporter::new(Arc::clone(&shared), settings));
         let thread = std::thread::Builder::new().name("lb-control".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 let serving = async {
@@ -137,19 +141,35 @@ impl Control {
                         None => std::future::pending().await,
                     }
                 };
+                let mut exporter = exporter;
+                let exporting = async {
+                    match &mut exporter {
+                        Some(exporter) => exporter.run().await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     () = serving => {}
                     () = keeper.run(received) => {}
                     () = telling => {}
+                    () = exporting => {}
                     () = metrics::keep_recent(recent_shared) => {}
                     () = watch::keeping::keep(watch_shared) => {}
                     () = stats::keeping::keep(stats_shared) => {}
                     () = prober::run(health_shared) => {}
                     _ = stopped => {}
                 }
-                if let Some(teller) = teller {
-                    teller.finish().await;
-                }
+                let told = async {
+                    if let Some(teller) = teller {
+                        teller.finish().await;
+                    }
+                };
+                let exported = async {
+                    if let Some(exporter) = exporter {
+                        exporter.finish().await;
+                    }
+                };
+                tokio::join!(told, exported);
             });
             // A lookup that hangs must not keep us.
             runtime.shutdown_background();
@@ -230,6 +250,8 @@ pub(crate) struct Shared {
     /// Answers of the admin listener that were not taken before their connection's lifetime was over.
     pub(crate) answers_cut: Arc<AtomicU64>,
     pub(crate) statsd: statsd::Packets,
+    /// Spans for a collector; none where no collector is told.
+    pub(crate) spans: Option<traces::Counts>,
     /// What has changed of late. Note here what a person should see.
     pub(crate) changes: Changes,
 }

@@ -15,11 +15,12 @@ pub mod report;
 mod resolve;
 pub mod stats;
 mod statsd;
+mod traces;
 pub mod watch;
 mod workers;
 
 pub use control::{Control, Reloaded, Setup};
 pub use workers::{
     ArmReading, AttemptNumbers, BackendReading, ByReason, ByStatus, ExchangeNumbers, ListenerReading,
-    Reading, ServerReading, WorkerReading, Workers,
+    Reading, ServerReading, SpanReading, WorkerReading, Workers,
 };

@@ -1,6 +1,6 @@
 //! What the control side needs of the side that moves bytes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,10 @@ pub trait Workers: Send + Sync + 'static {
     fn backends(&self) -> Vec<BackendReading> {
         Vec::new()
     }
+
+    /// Takes what was recorded since the last call of exchanges in sampled traces, in each worker's order. To be called
+    /// several times in a second: what does not fit into the workers' buffers meanwhile is lost and counted.
+    fn take_spans(&self, _each: &mut dyn FnMut(SpanReading<'_>)) {}
 
     /// The workers' clock, which live state counts by.
     fn now(&self) -> Duration;
@@ -96,6 +100,8 @@ pub struct WorkerReading {
     pub tunnels_active: u64,
     /// Access log lines lost because the writer did not keep up.
     pub log_lines_dropped: u64,
+    /// Exchanges of sampled traces that were not recorded because nobody took the records fast enough.
+    pub spans_dropped: u64,
     /// Bytes of buffers in use now.
     pub buffer_bytes: u64,
 }
@@ -234,6 +240,75 @@ pub struct ServerReading {
     pub address: Option<SocketAddr>,
     /// Its attempts.
     pub attempts: AttemptNumbers,
+}
+
+/// One exchange of a sampled trace. What there is none of is empty.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SpanReading<'a> {
+    /// The trace.
+    pub trace: u128,
+    /// The exchange.
+    pub id: u64,
+    /// What it was caused by; none: the trace begins with it.
+    pub parent: Option<u64>,
+    /// The flags of its `traceparent`.
+    pub flags: u8,
+    /// When its head was complete, in nanoseconds since 1970.
+    pub started_ns: u64,
+    /// When it ended.
+    pub ended_ns: u64,
+    /// The status that the client was sent; 499: it left before; 0: none applies.
+    pub status: u16,
+    /// It came by HTTP/1.0.
+    pub is_old: bool,
+    /// It failed, and not for what the client did or is.
+    pub failed: bool,
+    /// Attempts at servers.
+    pub attempts: u32,
+    /// Bytes from the client.
+    pub bytes_received: u64,
+    /// Bytes to the client.
+    pub bytes_sent: u64,
+    /// From the complete head to the last pick, in microseconds; none: not come to. The others likewise.
+    pub before_us: Option<u64>,
+    /// From the pick to a connection.
+    pub connect_us: Option<u64>,
+    /// From the connection to the response head.
+    pub wait_us: Option<u64>,
+    /// From the response head to the end.
+    pub transfer_us: Option<u64>,
+    /// The client, as far as it is known.
+    pub client: Option<IpAddr>,
+    /// The exchange's id.
+    pub request_id: &'a str,
+    /// The method.
+    pub method: &'a [u8],
+    /// The path, without a query.
+    pub path: &'a [u8],
+    /// The authority.
+    pub host: &'a [u8],
+    /// `user-agent`.
+    pub agent: &'a [u8],
+    /// The listener that it came by.
+    pub listener: &'a str,
+    /// Who or what ended it.
+    pub ending: &'a str,
+    /// Why we ended it.
+    pub reason: &'a str,
+    /// The route.
+    pub route: &'a str,
+    /// The arm that served.
+    pub arm: &'a str,
+    /// Why the session belongs to its arm.
+    pub choose: &'a str,
+    /// Another arm served than the session's.
+    pub fallback: bool,
+    /// The backend.
+    pub backend: &'a str,
+    /// The server of the last attempt.
+    pub server: &'a str,
+    /// Its address.
+    pub server_address: Option<SocketAddr>,
 }
 
 /// One backend of the configuration.

@@ -288,7 +288,9 @@ fn haproxys_families_are_named_as_there() {
 /// What is shown is documented, and what is documented is shown.
 #[test]
 fn every_family_is_listed() {
-    let (_dir, running) = start("statsd = { address = \"127.0.0.1:9\", interval = \"1h\" }");
+    let (_dir, running) = start(
+        "statsd = { address = \"127.0.0.1:9\", interval = \"1h\" }\n[trace]\notlp = \"http://127.0.0.1:9\"",
+    );
     fill(&running, 1);
     let (_, text) = page(&running, "*/*");
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());

@@ -71,4 +71,6 @@ pub struct Counters {
     pub tunnels: Counter,
     /// Access log lines lost because the writer did not keep up.
     pub log_lines_dropped: Counter,
+    /// Sampled exchanges that no span tells of, because nobody took them fast enough.
+    pub spans_dropped: Counter,
 }

@@ -17,6 +17,7 @@ use crate::driver::{Socket, Waker};
 use crate::log::{AccessLog, LogOptions};
 use crate::metrics::registry::WorkerPlaces;
 use crate::metrics::{Metrics, Options, Recorder};
+use crate::spans::{SpanBuffer, Spans};
 use crate::sys;
 use crate::trace::TraceOptions;
 use crate::worker::queue::Queues;
@@ -154,6 +155,7 @@ pub struct Engine {
     driver_name: &'static str,
     fallback: Option<String>,
     access_log: Option<AccessLog>,
+    spans: Option<Spans>,
     metrics: Metrics,
     queues: Arc<Queues>,
 }
@@ -185,6 +187,7 @@ impl Engine {
             driver_name: "",
             fallback: None,
             access_log,
+            spans: config.trace.filter(|trace| trace.export).map(|_| Spans::new(config.workers.max(1))),
             metrics,
             queues: Arc::default(),
         };
@@ -207,6 +210,7 @@ impl Engine {
                 metrics: engine.metrics.recorder(number, &published),
                 log: engine.access_log.as_ref().map(|log| log.buffer(number)),
                 trace: config.trace,
+                spans: engine.spans.as_ref().map(|spans| spans.buffer(number)),
                 seed: std::array::from_fn(|at| seed[at / 8].to_ne_bytes()[at % 8]),
                 mailbox: Arc::clone(&mailbox),
             };
@@ -294,6 +298,11 @@ impl Engine {
         self.access_log.as_ref().map_or(0, |log| log.lost(worker))
     }
 
+    /// What the workers record of exchanges in sampled traces, if they do.
+    pub fn spans(&self) -> Option<&Spans> {
+        self.spans.as_ref()
+    }
+
     /// Opens the access log's file anew, as after a rotation.
     pub fn reopen_log(&self) {
         if let Some(log) = &self.access_log {
@@ -362,6 +371,7 @@ struct Setup {
     metrics: Recorder,
     log: Option<crate::log::LogBuffer>,
     trace: Option<TraceOptions>,
+    spans: Option<SpanBuffer>,
     seed: [u8; 16],
     mailbox: Arc<Mailbox>,
 }
@@ -394,7 +404,7 @@ fn run(setup: Setup, started: &mpsc::Sender<io::Result<Started>>) {
     let worker = Worker::new(selected.driver, table, &names, limits, metrics, log, seed);
     worker.join(setup.siblings);
     if let Some(options) = setup.trace {
-        worker.trace(options);
+        worker.trace(options, setup.spans);
     }
     for ListenerSocket { listener, socket } in setup.sockets {
         if let Err(error) = worker.listen(Socket::Kernel(socket), listener as u32) {

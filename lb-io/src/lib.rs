@@ -10,12 +10,14 @@ pub mod clock;
 pub mod counters;
 pub mod driver;
 pub mod engine;
+pub mod handover;
 pub mod http1;
 pub mod log;
 pub mod metrics;
 pub mod proxy;
 pub mod reason;
 pub mod sim;
+pub mod spans;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod trace;

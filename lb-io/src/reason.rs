@@ -120,6 +120,25 @@ impl Cause {
     pub fn is_good(self) -> bool {
         matches!(self, Cause::Complete | Cause::Answered)
     }
+
+    /// Whether it is a server's fault or ours, and not the client's.
+    pub fn is_failure(self) -> bool {
+        match self {
+            Cause::BadResponse
+            | Cause::ServerFailed
+            | Cause::ServerTimeout
+            | Cause::QueueFull
+            | Cause::QueueTimeout
+            | Cause::Overloaded
+            | Cause::Stopped => true,
+            Cause::Complete
+            | Cause::Answered
+            | Cause::Refused
+            | Cause::ClientLeft
+            | Cause::ClientTimeout
+            | Cause::TunnelIdle => false,
+        }
+    }
 }
 
 /// The client left before its answer was complete.

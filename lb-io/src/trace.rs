@@ -11,6 +11,8 @@ pub struct TraceOptions {
     pub restart: bool,
     /// Of the traces that begin here, the share that is marked as sampled, in hundredths of a percent.
     pub share: u16,
+    /// Exchanges of sampled traces are recorded for whoever tells a collector.
+    pub export: bool,
 }
 
 /// Bytes of a `traceparent`.
@@ -88,6 +90,11 @@ impl Span {
     /// Whether somebody records the trace.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
+    }
+
+    /// The flags of its `traceparent`.
+    pub fn flags(&self) -> u8 {
+        self.flags
     }
 
     /// The `traceparent` for the server: ours, of version 00 (section 4.3: a later version is passed on as the version

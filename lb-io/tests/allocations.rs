@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lb_core::Table;
@@ -21,6 +21,8 @@ use lb_io::log::record::Format;
 use lb_io::log::sample::Sampling;
 use lb_io::log::{AccessLog, LogBuffer, LogOptions, LogTarget};
 use lb_io::metrics::{Metrics, Options};
+use lb_io::spans::{SpanBuffer, Spans};
+use lb_io::trace::TraceOptions;
 use lb_io::worker::{Limits, Worker};
 
 /// Requests before counting starts: every buffer, task and table has its size by then.
@@ -63,12 +65,12 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_warm_request_allocates_nothing_on_io_uring() {
-    check(DriverChoice::IoUring, None);
+    check(DriverChoice::IoUring, None, None);
 }
 
 #[test]
 fn a_warm_request_allocates_nothing_on_epoll() {
-    check(DriverChoice::Epoll, None);
+    check(DriverChoice::Epoll, None, None);
 }
 
 #[test]
@@ -77,11 +79,41 @@ fn a_warm_request_is_logged_without_allocating() {
     for format in [Format::Json, Format::Text, Format::Combined] {
         let options = LogOptions { target: target.clone(), format, sampling: Sampling::default() };
         let log = AccessLog::start(options, 1).unwrap();
-        check(DriverChoice::Epoll, Some(log.buffer(0)));
+        check(DriverChoice::Epoll, Some(log.buffer(0)), None);
     }
 }
 
-fn check(choice: DriverChoice, log: Option<LogBuffer>) {
+/// Every exchange is recorded in a trace, and somebody takes the records.
+#[test]
+fn a_warm_request_is_recorded_without_allocating() {
+    for choice in [DriverChoice::IoUring, DriverChoice::Epoll] {
+        let spans = Arc::new(Spans::new(1));
+        let buffer = spans.buffer(0);
+        let ended = Arc::new(AtomicBool::new(false));
+        let (taking, until) = (Arc::clone(&spans), Arc::clone(&ended));
+        let taker = std::thread::spawn(move || {
+            let mut taken = 0;
+            loop {
+                let last = until.load(Ordering::Acquire);
+                taking.take(&mut |span| {
+                    assert!(
+                        span.trace != 0 && span.place.route == "shop" && span.path.starts_with(b"/cart/")
+                    );
+                    taken += 1;
+                });
+                if last {
+                    return taken;
+                }
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+        });
+        check(choice, None, Some(buffer));
+        ended.store(true, Ordering::Release);
+        assert!(taker.join().unwrap() >= WARM + COUNTED, "each is recorded");
+    }
+}
+
+fn check(choice: DriverChoice, log: Option<LogBuffer>, spans: Option<SpanBuffer>) {
     let servers: Vec<SocketAddr> = (0..4).map(|_| serve()).collect();
     let compiled = lb_core::compile(&product(&servers)).expect("the spec is valid");
     let table = Arc::new(Table::new(compiled.snapshot, None));
@@ -90,6 +122,9 @@ fn check(choice: DriverChoice, log: Option<LogBuffer>) {
     let metrics = Metrics::new(1, &names, Options::default());
     let recorder = metrics.recorder(0, &metrics.publish(&table.snapshot));
     let worker = Worker::new(driver, table, &names, Limits::default(), recorder, log, [7; 16]);
+    if spans.is_some() {
+        worker.trace(TraceOptions { restart: false, share: 10_000, export: true }, spans);
+    }
     let listener = lb_io::sys::socket::listening("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let address = socket2::SockRef::from(&listener).local_addr().unwrap().as_socket().unwrap();
     worker.listen(Socket::Kernel(listener), 0).unwrap();

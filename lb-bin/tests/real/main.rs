@@ -31,6 +31,7 @@ mod prometheus;
 mod queueing;
 mod readme;
 mod reload;
+mod spans;
 mod splits;
 mod statsd;
 mod top;

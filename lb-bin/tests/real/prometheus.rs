@@ -122,6 +122,7 @@ fn busy() -> (Lb, [Origin; 2]) {
     let config = format!(
         "[session]\nsecret_file = \"@DIR@/secret\"\n\
          [metrics]\nstatsd = {{ address = \"{dead}\", interval = \"1s\" }}\n\
+         [trace]\notlp = \"http://{dead}\"\n\
          [[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\n\
          [[route]]\nname = \"shop\"\npath_prefix = \"/shop\"\nbackend = \"old\"\n\
          canary = {{ backend = \"new\", cookie = \"canary\", share = \"50%\", release = \"1\" }}\n\

@@ -27,6 +27,8 @@ codes! {
     DRAINING = "LB064", "A reload was asked for while draining.";
     SERIES = "LB065", "There could be more series of metrics than there may be.";
     CHECK = "LB066", "A check or a watch on outliers that cannot be carried out as it is written.";
+    NOT_BUILT_IN = "LB086", "A key for which the program was built without the feature.";
+    GRPC_PORT = "LB122", "OTLP over HTTP at the port where collectors speak gRPC.";
     OWN_KEYS = "LB150", "The keys are this node's own, so nodes disagree.";
     PASSING_KEYS = "LB151", "The keys are made anew at every start.";
     NOTHING_INCLUDED = "LB152", "An include pattern that no file matches.";

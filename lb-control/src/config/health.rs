@@ -144,7 +144,7 @@ fn checks(reader: &mut Reader<'_>, scope: Scope<'_>) -> Checks {
 }
 
 /// A duration within bounds.
-fn between(
+pub(super) fn between(
     reader: &mut Reader<'_>,
     scope: Scope<'_>,
     key: &'static str,
@@ -306,7 +306,7 @@ fn http(reader: &mut Reader<'_>, scope: Scope<'_>) -> HttpProbe {
         method: method.map_or_else(|| "GET".to_owned(), |found| found.value),
         path: path.map_or_else(|| "/".to_owned(), |found| found.value),
         host: host.map(|found| found.value),
-        headers: headers(reader, scope),
+        headers: headers(reader, scope, &OWN),
         statuses: statuses(reader, scope),
         body: filled(reader, scope, "body", "a part of the body, such as \"ok\"").map(|found| found.value),
     };
@@ -321,9 +321,24 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-fn headers(reader: &mut Reader<'_>, scope: Scope<'_>) -> Vec<(String, String)> {
-    const OURS: [&str; 6] =
-        ["host", "connection", "content-length", "transfer-encoding", "upgrade", "expect"];
+/// What a request of ours says itself.
+pub(super) struct Own {
+    /// Which request, for a person.
+    pub(super) who: &'static str,
+    /// The fields that only it may set, `host` apart.
+    pub(super) names: &'static [&'static str],
+    /// What to write instead of a Host.
+    pub(super) host: &'static str,
+}
+
+const OWN: Own = Own {
+    who: "a check",
+    names: &["connection", "content-length", "transfer-encoding", "upgrade", "expect"],
+    host: "the key `host`",
+};
+
+/// Further fields of requests of ours: names in lower case, and values.
+pub(super) fn headers(reader: &mut Reader<'_>, scope: Scope<'_>, own: &Own) -> Vec<(String, String)> {
     let mut headers = Vec::new();
     for (name, value) in reader.pairs(scope, "headers") {
         let lower = name.value.to_ascii_lowercase();
@@ -333,10 +348,9 @@ fn headers(reader: &mut Reader<'_>, scope: Scope<'_>) -> Vec<(String, String)> {
         if lower.is_empty() || !lower.bytes().all(is_token_byte) {
             let message = format!("`{}` cannot be the name of a header", name.value);
             refuse(reader, name.span, message, "letters, digits and hyphens");
-        } else if lower == "host" {
-            refuse(reader, name.span, "the Host of a check has a key of its own".to_owned(), "`host`");
-        } else if OURS.contains(&&*lower) {
-            refuse(reader, name.span, format!("`{lower}` is what a check says itself"), "another field");
+        } else if lower == "host" || own.names.contains(&&*lower) {
+            let expected = if lower == "host" { own.host } else { "another field" };
+            refuse(reader, name.span, format!("`{lower}` is what {} says itself", own.who), expected);
         } else if headers.len() == HEADERS_MAX {
             let expected = format!("at most {HEADERS_MAX} fields");
             refuse(reader, name.span, "there are too many fields".to_owned(), &expected);

@@ -66,27 +66,6 @@ const LOCAL0: u8 = 16;
 /// Bytes of a syslog message's `APP-NAME` at most (RFC 5424 section 6.2.5).
 const NAME_LEN_MAX: usize = 48;
 
-/// What is done about traces.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TraceSettings {
-    /// Received traces end here.
-    pub restart: bool,
-    /// The share of traces beginning here that is marked as sampled, in hundredths of a percent.
-    pub sample: u16,
-}
-
-/// The `[trace]` table; none: traces are not looked at.
-pub(super) fn trace(reader: &mut Reader<'_>, root: Scope<'_>) -> Option<TraceSettings> {
-    let scope = reader.table(root, "trace", &shapes::TRACE)?;
-    let contexts = [("continue", false), ("restart", true)];
-    let restart = reader.choice(scope, "context", &contexts, &["pass", "b3"]);
-    let sample = reader.share(scope, "sample");
-    Some(TraceSettings {
-        restart: restart.is_some_and(|found| found.value),
-        sample: sample.map_or(0, |found| found.value),
-    })
-}
-
 fn syslog(reader: &mut Reader<'_>, parent: Scope<'_>) -> Option<SyslogSettings> {
     let scope = reader.table(parent, "syslog", &shapes::SYSLOG)?;
     let mut settings = SyslogSettings::default();

@@ -23,6 +23,7 @@ mod secrets;
 mod settings;
 mod shapes;
 pub mod source;
+mod trace;
 pub mod tree;
 pub mod value;
 
@@ -45,10 +46,11 @@ use crate::resolve::ask::Asker;
 use crate::resolve::random;
 
 pub(crate) use self::gather::plain;
-pub use self::log::{AccessLog, LogFormat, LogTarget, SyslogSettings, TraceSettings};
+pub use self::log::{AccessLog, LogFormat, LogTarget, SyslogSettings};
 pub use self::metrics::{MetricsSettings, SinkAddress, StatsdSettings, StatusDetail};
 pub use self::resolver::{Family, ResolverSettings};
 pub use self::settings::{Driver, EngineSettings, Listener};
+pub use self::trace::{Endpoint, OtlpSettings, TraceSettings};
 pub use crate::resolve::names::Names;
 
 pub(crate) use self::backend::{NamedServer, Way};
@@ -308,7 +310,7 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
     let state_dir = settings::state(&mut reader, root);
     let (session, secret_file) = settings::session(&mut reader, root);
     let access_log = log::log(&mut reader, root);
-    let trace = log::trace(&mut reader, root);
+    let trace = trace::trace(&mut reader, root, cfg!(feature = "otlp"));
     let metrics = metrics::metrics(&mut reader, root);
     let resolver = resolver::resolver(&mut reader, root);
     let timeouts = settings::timeouts(&mut reader, root, &shapes::TIMEOUTS);

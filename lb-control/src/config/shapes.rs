@@ -52,7 +52,13 @@ pub(super) const SYSLOG: Shape =
     Shape { what: "[log.syslog]", keys: &["address", "facility", "name"], later: &["protocol", "tls"] };
 
 pub(super) const TRACE: Shape =
-    Shape { what: "[trace]", keys: &["context", "sample"], later: &["otlp", "header", "b3"] };
+    Shape { what: "[trace]", keys: &["context", "sample", "otlp"], later: &["header", "b3"] };
+
+pub(super) const OTLP: Shape = Shape {
+    what: "[trace.otlp]",
+    keys: &["endpoint", "headers", "service_name", "attributes", "timeout", "interval", "queue"],
+    later: &["protocol", "compression", "tls", "query", "client_spans"],
+};
 
 pub(super) const METRICS: Shape = Shape {
     what: "[metrics]",

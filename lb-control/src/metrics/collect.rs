@@ -140,7 +140,7 @@ fn control(shared: &Shared, read: &Read) -> Vec<Family> {
         kind: Gauge,
         samples: vec![Sample { labels: Labels::of(labels), value: Value::Level(1) }],
     };
-    let results = |name, help, results: [(&'static str, u64); 2]| Family {
+    let results = |name, help, results: &[(&'static str, u64)]| Family {
         name,
         help,
         kind: Counter,
@@ -165,7 +165,7 @@ fn control(shared: &Shared, read: &Read) -> Vec<Family> {
         single(Gauge, "lb_snapshot_generation", "Tables published since the start", read.current.generation),
         single(Gauge, "lb_ready", "1 while new connections are welcome", u64::from(shared.is_ready())),
         single(Gauge, "lb_workers", "Workers", read.workers.workers.len() as u64),
-        results("lb_reloads", "Reloads asked for", reloads),
+        results("lb_reloads", "Reloads asked for", &reloads),
         single(Counter, "lb_scrapes", "Times that metrics were asked for", shared.scrapes.load(Relaxed)),
         single(
             Counter,
@@ -175,7 +175,16 @@ fn control(shared: &Shared, read: &Read) -> Vec<Family> {
         ),
     ];
     if shared.metrics.statsd.is_some() {
-        families.push(results("lb_statsd_packets", "Packets for StatsD", packets));
+        families.push(results("lb_statsd_packets", "Packets for StatsD", &packets));
+    }
+    if let Some(spans) = &shared.spans {
+        let unrecorded: u64 = read.workers.workers.iter().map(|worker| worker.spans_dropped).sum();
+        let spans = [
+            ("sent", spans.sent.load(Relaxed)),
+            ("failed", spans.failed.load(Relaxed)),
+            ("dropped", spans.dropped.load(Relaxed) + unrecorded),
+        ];
+        families.push(results("lb_trace_spans", "Spans for a collector of traces", &spans));
     }
     families
 }

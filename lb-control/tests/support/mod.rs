@@ -1,6 +1,9 @@
 //! Workers that move no bytes and remember what they were told.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod collector;
+
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +12,7 @@ use lb_control::admin::AdminSocket;
 use lb_control::admin::client::get;
 use lb_control::config::{Loaded, Origin, Purpose, load_blocking};
 use lb_control::health::Watcher;
-use lb_control::{ArmReading, BackendReading, Control, Reading, ServerReading, Setup, Workers};
+use lb_control::{ArmReading, BackendReading, Control, Reading, ServerReading, Setup, SpanReading, Workers};
 use lb_core::Table;
 
 #[derive(Default)]
@@ -20,6 +23,15 @@ pub struct Remembering {
     pub servers: Mutex<Vec<ServerReading>>,
     pub backends: Mutex<Vec<BackendReading>>,
     pub drained: Mutex<Option<Duration>>,
+    /// Ids of exchanges in sampled traces.
+    pub recorded: Mutex<Vec<u64>>,
+}
+
+impl Remembering {
+    /// Has exchanges end that are in sampled traces.
+    pub fn record(&self, ids: RangeInclusive<u64>) {
+        self.recorded.lock().expect("not poisoned").extend(ids);
+    }
 }
 
 impl Workers for Remembering {
@@ -41,6 +53,12 @@ impl Workers for Remembering {
 
     fn backends(&self) -> Vec<BackendReading> {
         self.backends.lock().expect("not poisoned").clone()
+    }
+
+    fn take_spans(&self, each: &mut dyn FnMut(SpanReading<'_>)) {
+        for id in self.recorded.lock().expect("not poisoned").drain(..) {
+            each(SpanReading { trace: 7, id, method: b"GET", route: "shop", ..SpanReading::default() });
+        }
     }
 
     fn now(&self) -> Duration {

@@ -16,10 +16,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{JoinHandle, Thread};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use crossbeam_queue::ArrayQueue;
 
 use self::record::{Format, Record};
 use self::sample::Sampling;
@@ -27,16 +25,11 @@ use self::sink::Sink;
 use self::syslog::{Header, Severity};
 pub use self::syslog::{SyslogAddress, SyslogOptions};
 use self::write::{Calendar, WallClock};
-
-/// Bytes of lines after which a worker hands its buffer on.
-const BUFFER_BYTES: usize = 64 << 10;
+use crate::handover::{Filling, Handover};
 
 /// Bytes that a line has at most: 128 of a client's id, three names, and what is kept of a request's head, of which each
 /// byte may take six.
 const LINE_BYTES_MAX: usize = 32 << 10;
-
-/// Buffers that a worker has: one being filled, the others on their way.
-const BUFFERS_PER_WORKER: usize = 16;
 
 /// How long the last lines may take to be written when the engine ends.
 const LAST_WRITE: Duration = Duration::from_secs(1);
@@ -65,26 +58,9 @@ pub enum LogTarget {
     Syslog(SyslogOptions),
 }
 
-/// A worker's lines on their way to the writer, and back as room for further ones.
-#[derive(Debug)]
-struct Lines {
-    worker: usize,
-    bytes: Vec<u8>,
-}
-
-impl Lines {
-    fn new(worker: usize) -> Lines {
-        Lines { worker, bytes: Vec::with_capacity(BUFFER_BYTES + LINE_BYTES_MAX) }
-    }
-}
-
 #[derive(Debug)]
 struct Shared {
-    full: ArrayQueue<Lines>,
-    empty: ArrayQueue<Lines>,
-    /// By worker, the empty buffer that came back last: it is taken first, so that as long as the writer keeps up two
-    /// buffers go to and fro and stay in the caches. All in turn would cost a tenth of a microsecond per line.
-    warm: Box<[ArrayQueue<Lines>]>,
+    lines: Arc<Handover>,
     reopen: AtomicBool,
     stop: AtomicBool,
     /// Lines that could not be written, by worker.
@@ -104,9 +80,7 @@ pub struct AccessLog {
 /// A worker's side.
 #[derive(Debug)]
 pub struct LogBuffer {
-    shared: Arc<Shared>,
-    writer: Thread,
-    lines: Lines,
+    lines: Filling,
     format: Format,
     sampling: Sampling,
     /// What stands before each line.
@@ -123,16 +97,11 @@ impl AccessLog {
     pub fn start(options: LogOptions, workers: usize) -> io::Result<Self> {
         let LogOptions { target, format, sampling } = options;
         let shared = Arc::new(Shared {
-            full: ArrayQueue::new(workers * BUFFERS_PER_WORKER),
-            empty: ArrayQueue::new(workers * BUFFERS_PER_WORKER),
-            warm: (0..workers).map(|_| ArrayQueue::new(1)).collect(),
+            lines: Arc::new(Handover::new(workers, LINE_BYTES_MAX)),
             reopen: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             lost: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         });
-        for _ in 0..workers * (BUFFERS_PER_WORKER - 1) {
-            let _ = shared.empty.push(Lines::new(0));
-        }
         let header = match &target {
             LogTarget::Syslog(options) => Some(Header::new(options)),
             _ => None,
@@ -150,12 +119,9 @@ impl AccessLog {
     /// # Panics
     /// If there are fewer workers.
     pub fn buffer(&self, worker: usize) -> LogBuffer {
-        assert!(worker < self.shared.lost.len(), "there is such a worker");
-        let writer = self.thread.as_ref().expect("runs until dropped").thread().clone();
+        let writer = self.thread.as_ref().map(|thread| thread.thread().clone());
         LogBuffer {
-            shared: Arc::clone(&self.shared),
-            writer,
-            lines: Lines::new(worker),
+            lines: Filling::new(&self.shared.lines, worker, writer),
             format: self.format,
             sampling: self.sampling,
             header: self.header.clone(),
@@ -198,19 +164,13 @@ impl Drop for AccessLog {
 impl LogBuffer {
     /// Adds an exchange's line. False if it was dropped because the writer does not keep up.
     pub fn record(&mut self, record: &Record<'_>) -> bool {
-        let has_room = self.has_room();
-        if has_room {
-            if let Some(header) = &self.header {
-                let severity = if record.ending.cause.is_good() { Severity::Info } else { Severity::Warning };
-                header.write(&mut self.lines.bytes, severity, &mut self.calendar, record.at);
-            }
-            record.write(&mut self.lines.bytes, self.format, &mut self.calendar);
+        let Some(out) = self.lines.room() else { return false };
+        if let Some(header) = &self.header {
+            let severity = if record.ending.cause.is_good() { Severity::Info } else { Severity::Warning };
+            header.write(out, severity, &mut self.calendar, record.at);
         }
-        has_room
-    }
-
-    fn has_room(&mut self) -> bool {
-        self.lines.bytes.len() < BUFFER_BYTES || self.hand_on()
+        record.write(out, self.format, &mut self.calendar);
+        true
     }
 
     /// The time since 1970, `now` being the time of the workers' clock.
@@ -228,32 +188,9 @@ impl LogBuffer {
         self.sampling
     }
 
-    /// Hands what there is to the writer, if it keeps up.
-    pub fn hand_on(&mut self) -> bool {
-        if self.is_empty() {
-            return true;
-        }
-        let warm = self.shared.warm[self.lines.worker].pop();
-        let Some(mut empty) = warm.or_else(|| self.shared.empty.pop()) else { return false };
-        empty.worker = self.lines.worker;
-        let lines = std::mem::replace(&mut self.lines, empty);
-        let pushed = self.shared.full.push(lines).is_ok();
-        self.writer.unpark();
-        pushed
-    }
-
-    /// Whether lines wait to be handed on.
-    pub fn is_empty(&self) -> bool {
-        self.lines.bytes.is_empty()
-    }
-}
-
-impl Drop for LogBuffer {
-    fn drop(&mut self) {
-        // There is room for every buffer that exists.
-        let lines = Lines { worker: self.lines.worker, bytes: std::mem::take(&mut self.lines.bytes) };
-        let _ = self.shared.full.push(lines);
-        self.writer.unpark();
+    /// Hands on what has waited for long enough. Tells whether something still waits.
+    pub fn look(&mut self, now: Duration) -> bool {
+        self.lines.look(now)
     }
 }
 
@@ -263,12 +200,9 @@ fn write_lines(shared: &Shared, mut sink: Sink) {
         if shared.reopen.swap(false, Ordering::AcqRel) {
             sink.reopen();
         }
-        while let Some(mut lines) = shared.full.pop() {
+        while let Some(lines) = shared.lines.take() {
             shared.lost[lines.worker].fetch_add(sink.write(&lines.bytes), Ordering::Relaxed);
-            lines.bytes.clear();
-            if let Err(lines) = shared.warm[lines.worker].push(lines) {
-                let _ = shared.empty.push(lines);
-            }
+            shared.lines.give_back(lines);
         }
         if stop {
             return;
@@ -283,11 +217,9 @@ mod tests {
 
     impl LogBuffer {
         fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
-            let has_room = self.has_room();
-            if has_room {
-                write(&mut self.lines.bytes);
-            }
-            has_room
+            let Some(out) = self.lines.room() else { return false };
+            write(out);
+            true
         }
     }
 

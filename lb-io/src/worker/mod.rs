@@ -36,18 +36,17 @@ use self::tasks::{TaskIndex, Tasks};
 use self::timers::Timers;
 use crate::counters::Counters;
 use crate::driver::{ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Socket};
+use crate::handover;
 use crate::log::LogBuffer;
 use crate::metrics::Recorder;
 use crate::metrics::registry::WorkerPlaces;
 use crate::proxy::exchange;
 use crate::proxy::pool::Pools;
+use crate::spans::SpanBuffer;
 use crate::trace::TraceOptions;
 
 /// Tasks kept for the next exchange beyond as many as are busy; further ones end.
 const KEPT_TASKS: usize = 64;
-
-/// How long lines may wait in a worker's log buffer.
-const LOG_DELAY: Duration = Duration::from_millis(100);
 
 /// How long after the start of a drain listeners still take what waits in the kernel's queue.
 const ACCEPT_GRACE: Duration = Duration::from_millis(50);
@@ -110,6 +109,8 @@ pub struct Worker {
     pub(crate) log: RefCell<Option<LogBuffer>>,
     /// What is done about traces; none: nothing.
     pub(crate) tracing: Cell<Option<TraceOptions>>,
+    /// Where exchanges of sampled traces are recorded; none: nowhere.
+    pub(crate) spans: RefCell<Option<SpanBuffer>>,
     pub(crate) randomness: RefCell<Randomness>,
     pub(crate) retry_budget: RefCell<RetryBudget>,
     current: RefCell<Rc<Current>>,
@@ -122,7 +123,8 @@ pub struct Worker {
     downstream: Cell<usize>,
     now: Cell<Duration>,
     draining_since: Cell<Option<Duration>>,
-    log_since: Cell<Option<Duration>>,
+    /// Lines or spans wait to be handed on.
+    hands_on: Cell<bool>,
     accept_retry_at: Cell<Option<Duration>>,
     /// Accepted over the bound, in order.
     held: RefCell<VecDeque<(u32, Socket, SocketAddr)>>,
@@ -172,6 +174,7 @@ impl Worker {
             metrics,
             log: RefCell::new(log),
             tracing: Cell::new(None),
+            spans: RefCell::new(None),
             randomness: RefCell::new(randomness),
             retry_budget: RefCell::new(retry_budget),
             current: RefCell::new(current),
@@ -184,7 +187,7 @@ impl Worker {
             downstream: Cell::new(0),
             now: Cell::new(now),
             draining_since: Cell::new(None),
-            log_since: Cell::new(None),
+            hands_on: Cell::new(false),
             accept_retry_at: Cell::new(None),
             held: RefCell::default(),
             listener_by_key: RefCell::default(),
@@ -209,9 +212,11 @@ impl Worker {
         self.adopt(table);
     }
 
-    /// Has it look at traces. Comes before listening.
-    pub fn trace(&self, options: TraceOptions) {
+    /// Has it look at traces, and record exchanges of those that are sampled if there is a buffer for that. Comes before
+    /// listening.
+    pub fn trace(&self, options: TraceOptions, spans: Option<SpanBuffer>) {
         self.tracing.set(Some(options));
+        *self.spans.borrow_mut() = spans;
     }
 
     /// Serves a listening socket of the listener whose name stands at `listener`.
@@ -322,6 +327,7 @@ impl Worker {
             self.metrics.listener(listener as u32).active.set(0);
         }
         *self.log.borrow_mut() = None;
+        *self.spans.borrow_mut() = None;
     }
 
     /// Waits for events, at most `longest`, and does what they ask for.
@@ -346,7 +352,7 @@ impl Worker {
         self.tasks.run();
         self.retry_accepting();
         self.go_on_draining();
-        self.hand_on_log();
+        self.hand_on();
         self.counters().buffer_bytes.set(self.buffers.borrow().lent_bytes() as u64);
         self.counters().upstream_idle.set(self.pools.borrow().idle() as u64);
         self.counters().held.set(self.held.borrow().len() as u64);
@@ -383,8 +389,8 @@ impl Worker {
         if self.accept_retry_at.get().is_some() {
             wait = wait.min(ACCEPT_RETRY);
         }
-        if self.log_since.get().is_some() {
-            wait = wait.min(LOG_DELAY);
+        if self.hands_on.get() {
+            wait = wait.min(handover::DELAY);
         }
         if !self.queued.borrow().is_empty() {
             wait = wait.min(self.look_again_at.get().saturating_sub(self.now()));
@@ -657,13 +663,10 @@ impl Worker {
         }
     }
 
-    fn hand_on_log(&self) {
-        let mut log = self.log.borrow_mut();
-        let Some(buffer) = log.as_mut().filter(|buffer| !buffer.is_empty()) else { return };
-        let since = self.log_since.get().unwrap_or(self.now());
-        self.log_since.set(Some(since));
-        if self.now() >= since + LOG_DELAY && buffer.hand_on() {
-            self.log_since.set(None);
-        }
+    fn hand_on(&self) {
+        let now = self.now();
+        let lines = self.log.borrow_mut().as_mut().is_some_and(|log| log.look(now));
+        let spans = self.spans.borrow_mut().as_mut().is_some_and(|spans| spans.look(now));
+        self.hands_on.set(lines || spans);
     }
 }
