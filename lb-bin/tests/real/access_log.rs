@@ -509,6 +509,8 @@ fn every_ending_leaves_its_record(driver: Driver) {
     scene.arrived("/patient/silent?stop");
     let before = lines(&scene.lb).len();
     scene.lb.signal("TERM");
+    // Two signals that nobody has taken yet are one.
+    until("draining to begin", || scene.lb.log().contains("draining; another signal"));
     scene.lb.signal("TERM");
     scene.lb.wait();
     let all = lines(&scene.lb);
