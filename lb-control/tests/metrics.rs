@@ -39,6 +39,7 @@ canary = { backend = "new", share = "2.5%", release = "1" }
 [[route]]
 name = "hello"
 reply = { body = "hello" }
+rate = { requests = 1, per = "1s" }
 
 [[backend]]
 name = "old"

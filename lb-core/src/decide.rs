@@ -75,7 +75,7 @@ pub(crate) fn decide_watched<F: Fields + ?Sized>(
 ) -> Verdict {
     path::with_normal(view.path, |path| {
         let Some(path) = path else {
-            return Verdict::Refuse(Refusal { reason: RefusalReason::PathTooLong, route: None, arm: None });
+            return Verdict::Refuse(Refusal::new(RefusalReason::PathTooLong, None, None));
         };
         recorder.read(&path);
         let request = Request { table, cursors, view, path, now: now.into(), random };
@@ -102,11 +102,11 @@ impl<F: Fields + ?Sized> Request<'_, F> {
         });
         let Some(index) = found else {
             let reason = if self.path.suspicious { RefusalReason::BadPath } else { RefusalReason::NoRoute };
-            return Verdict::Refuse(Refusal { reason, route: None, arm: None });
+            return Verdict::Refuse(Refusal::new(reason, None, None));
         };
         let route = snapshot.route(index);
         if let Err(reason) = self.admit(route) {
-            return Verdict::Refuse(Refusal { reason, route: Some(index), arm: None });
+            return Verdict::Refuse(Refusal::new(reason, Some(index), None));
         }
         match &route.target {
             Target::Backends(split) => self.forward(index, split, recorder),
@@ -137,7 +137,7 @@ impl<F: Fields + ?Sized> Request<'_, F> {
             None if !client.choice.may_fall_back && split.arms.len() > 1 => RefusalReason::ArmDown,
             None => RefusalReason::NoServer,
         };
-        Verdict::Refuse(Refusal { reason, route: Some(route), arm: Some(client.choice.arm) })
+        Verdict::Refuse(Refusal::new(reason, Some(route), Some(client.choice.arm)))
     }
 
     fn client(&self, split: &Split) -> Client {

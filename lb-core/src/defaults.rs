@@ -109,6 +109,25 @@ pub const QUEUE_REQUESTS_MAX: u32 = 10_000;
 /// How long a request waits for a server to have room: 3 s, as long as it would for a connection ([`CONNECT`]).
 pub const QUEUE_TIMEOUT: Duration = CONNECT;
 
+/// Clients of whom is known what they owe, by the [rates](crate::spec::RouteSpec::rate) of all routes together: 1 MiB, if
+/// there is any. When more owe something at a time, those who owe least are forgotten.
+pub const RATE_CLIENTS: usize = 65_536;
+/// Leading bits of an IPv6 address that a rate counts by, unless it says: what one customer usually has at least (RFC 6177).
+pub const RATE_IPV6_PREFIX: u8 = 64;
+/// The longest time that a rate may be counted in: a day.
+pub const RATE_PER_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The most requests in a second that a rate may allow: what they cost is kept in nanoseconds, and would be too coarse.
+pub const RATE_PER_SECOND_MAX: u32 = 1_000_000;
+/// The greatest burst of a rate.
+pub const RATE_BURST_MAX: u32 = 1_000_000;
+
+/// Time that a client is given for a request body besides what its bytes bring: 10 s.
+pub const BODY_GRACE: Duration = Duration::from_secs(10);
+/// The least of it: a second, so that a lost packet is not the end.
+pub const BODY_GRACE_MIN: Duration = Duration::from_secs(1);
+/// The most bytes in a second that a client may be asked for: a gigabyte.
+pub const BODY_RATE_MAX: u64 = 1 << 30;
+
 /// Listeners in a spec at most; more is a problem at compile time, as for the bounds below.
 pub const LISTENERS_MAX: usize = 64;
 /// Routes in a spec at most.

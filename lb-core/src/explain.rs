@@ -1,9 +1,11 @@
 //! `decide` with a recorder: the same code decides, so what is explained is what happens.
 
 mod pick;
+mod rate;
 mod text;
 
 pub use pick::{Pick, ServerNote, ZoneNote};
+pub use rate::RateNote;
 
 use crate::choose::Choice;
 use crate::cursors::Cursors;
@@ -28,6 +30,8 @@ pub struct Explanation {
     pub verdict: Verdict,
     /// From the request to a route.
     pub find: Find,
+    /// How the client stands by the route's rate; `None` where it has none. Who is refused by it goes no further.
+    pub rate: Option<RateNote>,
     /// From the route to an arm; `None` where no server was looked for.
     pub choose: Option<Choose>,
     /// From the arm to a server.
@@ -101,7 +105,8 @@ pub struct Limits {
     pub max_body: Option<u64>,
 }
 
-/// Decides like [`decide`](crate::decide()), and says why. Has no effect either; allocates.
+/// Decides like [`decide`](crate::decide()) and, by what its client owes, like [`Verdict::charge`], and says why. Has no
+/// effect: nothing is charged. Allocates.
 pub fn explain<F: Fields + ?Sized>(
     table: &Table,
     cursors: &Cursors,
@@ -111,6 +116,10 @@ pub fn explain<F: Fields + ?Sized>(
 ) -> Explanation {
     let mut notes = Notes::default();
     let verdict = decide_watched(table, cursors, view, now, random, &mut notes);
+    let (rate, verdict) = Teller { table, cursors, now, random, notes: &notes }.rate(view, verdict);
+    if rate.as_ref().is_some_and(|rate| rate.wait.is_some()) {
+        (notes.choice, notes.asked) = (None, None);
+    }
     let found = match &verdict {
         Verdict::Forward(decision) => Some(decision.route()),
         Verdict::Answer(route) => Some(*route),
@@ -124,6 +133,7 @@ pub fn explain<F: Fields + ?Sized>(
     let teller = Teller { table, cursors, now, random, notes: &notes };
     Explanation {
         find: teller.find(),
+        rate,
         choose: route.and_then(|route| teller.choose(route, decision)),
         pick: route.and_then(|route| teller.pick(route, decision)),
         limits: route.zip(decision).map(|(route, decision)| teller.limits(route, decision, view.method)),

@@ -69,6 +69,8 @@ pub enum Purpose {
     Session,
     /// The key of a request for a hashing policy.
     Affinity,
+    /// A client on a route with a rate.
+    Rate,
 }
 
 impl Purpose {
@@ -81,6 +83,7 @@ impl Purpose {
             Purpose::Maglev => b"maglev",
             Purpose::Session => b"session",
             Purpose::Affinity => b"affinity",
+            Purpose::Rate => b"rate",
         }
     }
 }

@@ -18,8 +18,9 @@
 //! runtimes with many threads, [`Monitor`] for health.
 //!
 //! # Order of calls
-//! 1. [`decide()`], then [`Decision::take`]. `None` of it says that the server is full
-//!    ([`ServerSpec::max_requests`](spec::ServerSpec::max_requests)): wait and ask `again`, or answer 503.
+//! 1. [`decide()`], then [`Verdict::charge`] where routes have [rates](guide::rates), then [`Decision::take`]. `None` of it
+//!    says that the server is full ([`ServerSpec::max_requests`](spec::ServerSpec::max_requests)): wait and ask `again`, or
+//!    answer 503.
 //! 2. Connect and send; [`Permit::sent`] when the whole request was sent, or clients that upload slowly make slow servers.
 //! 3. [`Permit::answered`] when the response's head is there, or clients that download slowly do: the time between the two
 //!    is what `peak_ewma` and outliers go by.
@@ -110,6 +111,7 @@ pub mod outlier;
 pub mod path;
 mod permit;
 mod pick;
+mod rate;
 mod retry;
 mod session;
 mod share;

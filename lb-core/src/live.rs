@@ -9,6 +9,7 @@ pub(crate) use backend::{BackendLive, Open, Outlook};
 use crate::defaults::{REMOVAL_FIRST, REMOVAL_MAX, SLOW_START_LEAST_PERCENT};
 use crate::map::Map;
 use crate::permit::Wants;
+use crate::rate::Debts;
 use crate::snapshot::{ServerIndex, Snapshot};
 use crate::spec::Admin;
 use crate::sync::{AtomicU32, AtomicU64, Relaxed};
@@ -49,6 +50,8 @@ impl Table {
 pub struct Live {
     servers: Box<[Arc<ServerLive>]>,
     backends: Box<[backend::Place]>,
+    /// Where no route has a rate there is none.
+    debts: Option<Arc<Debts>>,
 }
 
 impl Live {
@@ -89,7 +92,23 @@ impl Live {
         Live {
             servers: servers.collect(),
             backends: backends.iter().map(|live| backend::Place::new(Arc::clone(live))).collect(),
+            debts: snapshot
+                .has_rates()
+                .then(|| previous.and_then(|live| live.debts.as_ref()).map(Arc::clone).unwrap_or_default()),
         }
+    }
+
+    /// What clients owe by the rates of routes.
+    #[inline]
+    pub(crate) fn debts(&self) -> Option<&Debts> {
+        self.debts.as_deref()
+    }
+
+    /// How much of the table of clients and their rates is in use, and how often it was too small; `None` where no route
+    /// has a rate. Looks at all of it: ask now and then, not for every request.
+    pub fn rate_clients(&self, now: Duration) -> Option<RateClients> {
+        let debts = self.debts()?;
+        Some(RateClients { owing: debts.owing(now.into()), forgotten: debts.forgotten() })
     }
 
     /// The live state of a server.
@@ -104,6 +123,16 @@ impl Live {
     pub fn servers(&self) -> &[Arc<ServerLive>] {
         &self.servers
     }
+}
+
+/// How well the table of clients and their rates does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateClients {
+    /// Clients that have made requests which their rate has not made up for yet; of [`RATE_CLIENTS`](crate::defaults::RATE_CLIENTS) at most.
+    pub owing: u64,
+    /// How often such a one was forgotten, because too many others had made more. It begins anew then.
+    pub forgotten: u64,
 }
 
 /// Which server this is.

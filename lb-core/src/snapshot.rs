@@ -8,6 +8,7 @@ use crate::hash::ContentHash;
 use crate::jar::CookieNames;
 use crate::live::Identity;
 use crate::pick::Pool;
+use crate::rate::Rate;
 use crate::session::Keys;
 use crate::source::ListenerRules;
 use crate::spec::{Admin, EncodedSlash, PathEncoding, Policy, QueueSpec, SessionKey};
@@ -130,6 +131,11 @@ impl Snapshot {
         &self.timeouts
     }
 
+    /// Whether any route has a rate.
+    pub(crate) fn has_rates(&self) -> bool {
+        self.routes.iter().any(|route| route.rate.is_some())
+    }
+
     /// Share of exchanges, in percent, that may be retried over time.
     pub fn retry_budget_percent(&self) -> u32 {
         self.retry_budget_percent
@@ -192,11 +198,23 @@ pub struct Route {
     pub actions: Actions,
     /// Bytes of a request body at most.
     pub max_body: Option<u64>,
+    /// How slowly a request body may come.
+    pub body_rate: Option<BodyRate>,
     /// Where it goes.
     pub target: Target,
     pub(crate) encoded_slash: EncodedSlash,
     pub(crate) path_encoding: PathEncoding,
     pub(crate) conditions: Conditions,
+    pub(crate) rate: Option<Box<Rate>>,
+}
+
+/// How slowly a request body may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyRate {
+    /// Bytes in a second, on average over the time in which the client is waited for.
+    pub bytes: u64,
+    /// Time that the client is given besides.
+    pub grace: Duration,
 }
 
 impl Route {

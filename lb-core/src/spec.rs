@@ -5,11 +5,13 @@
 //! [`Network`]) are parsed by whoever fills the spec, so that no wrong value can be held at all.
 
 mod backend;
+mod rate;
 mod route;
 
 pub use backend::{
     Address, Admin, BackendSpec, HashKey, Policy, PolicyError, QueueSpec, ServerSpec, StickySpec, Target,
 };
+pub use rate::{BodyRateSpec, RateKey, RateSpec};
 pub use route::{
     CanarySpec, EncodedSlash, Fallback, Marked, PathEncoding, PathMatch, RouteSpec, SessionKey, ValueMatch,
     ValueTest,
@@ -52,6 +54,7 @@ pub struct Spec {
 /// | a canary on a route | needed | needed |
 /// | a sticky backend | needed | needed |
 /// | a backend whose policy hashes (`maglev`, `rendezvous`) | – | needed |
+/// | a rate on a route | – | needed |
 /// | none of these | – | – |
 ///
 /// One that is needed and missing is the problem `LB021`, as is one that is given twice in `signing`.

@@ -1,4 +1,4 @@
-//! Once warm, no request allocates: not to decide, take, try again, write cookies or finish.
+//! Once warm, no request allocates: not to decide, charge, take, try again, write cookies or finish.
 
 use lb_core::spec::*;
 use lb_core::{Cursors, Health, Outcome, RequestView, Table, Verdict, Why, compile, decide};
@@ -56,7 +56,7 @@ fn backend(name: &str, balance: Policy, count: u8) -> BackendSpec {
     }
 }
 
-/// Every stage in use: suffix hosts, prefixes, an expression, conditions, a split, stickiness, every policy, slow start,
+/// Every stage in use: suffix hosts, prefixes, an expression, conditions, rates, a split, stickiness, every policy, slow start,
 /// zones, a bound on the load and a share below which health is ignored.
 fn spec() -> Spec {
     let key = SecretKey::new([7; 16]);
@@ -74,6 +74,7 @@ fn spec() -> Spec {
         canary: Some(CanarySpec { mark_cookie: Some(format!("mark_{name}")), ..canary(other) }),
         headers: vec![ValueMatch { name: "accept".into(), test: ValueTest::Regex("text/.*".into()) }],
         query: vec![ValueMatch { name: "q".into(), test: ValueTest::Is("a b".into()) }],
+        rate: Some(RateSpec::new(1, Duration::from_secs(1))),
         ..RouteSpec::default()
     };
     Spec {
@@ -121,7 +122,11 @@ fn exchange(
     };
     let now = Duration::from_secs(n);
     let random = u128::from(lb_core::hash::mix(n)) << 64 | u128::from(n);
-    let Verdict::Forward(decision) = decide(table, cursors, &view, now, random) else { panic!("{path:?}") };
+    let verdict = decide(table, cursors, &view, now, random);
+    // Every second one is over its rate.
+    let charged = verdict.charge(table, &view, now);
+    assert!(charged.is_ok() || charged.is_err_and(|refusal| refusal.status() == 429));
+    let Verdict::Forward(decision) = verdict else { panic!("{path:?}") };
     let permit = decision.take(table, cursors, now).expect("no bound");
     permit.finish(Outcome::ConnectFailed, now);
     let again = decision.again(table, cursors, &[decision.server()], now, random).expect("another server");

@@ -42,7 +42,8 @@ fn cause_of(refusal: RefusalReason) -> Option<Cause> {
         RefusalReason::NoRoute
         | RefusalReason::BadPath
         | RefusalReason::EncodedSlash
-        | RefusalReason::PathTooLong => Some(Cause::Refused),
+        | RefusalReason::PathTooLong
+        | RefusalReason::RateLimited => Some(Cause::Refused),
         RefusalReason::NoServer | RefusalReason::ArmDown => Some(Cause::ServerFailed),
         _ => None,
     }
@@ -149,6 +150,8 @@ pub const CLIENT_STALLED: Reason = reason(499, "client_stalled", Cause::ClientTi
 pub const HEAD_TIMEOUT: Reason = reason(408, "request_head_timeout", Cause::ClientTimeout);
 /// The request body stopped coming.
 pub const BODY_TIMEOUT: Reason = reason(408, "request_body_timeout", Cause::ClientTimeout);
+/// The request body came, and too slowly for the route's `body_rate`.
+pub const BODY_SLOW: Reason = reason(408, "request_body_slow", Cause::ClientTimeout);
 /// The request body is larger than the route allows.
 pub const BODY_TOO_LARGE: Reason = reason(413, "body_too_large", Cause::Refused);
 /// No connection to the server came about.

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use lb_core::Table;
 use lb_core::spec::{
-    Address, BackendSpec, CanarySpec, ListenerSpec, Policy, RouteSpec, SecretKey, Secrets, ServerSpec, Share,
-    SigningKey, Spec, StickySpec,
+    Address, BackendSpec, BodyRateSpec, CanarySpec, ListenerSpec, Policy, RateSpec, RouteSpec, SecretKey,
+    Secrets, ServerSpec, Share, SigningKey, Spec, StickySpec,
 };
 use lb_io::driver::Socket;
 use lb_io::driver::probe::{DriverChoice, select};
@@ -161,7 +161,7 @@ fn run_until(worker: &Rc<Worker>, done: impl Fn() -> bool) {
     }
 }
 
-/// Three servers under least_request, a canary of 10 %, stickiness, X-Forwarded-*, a request id, all timeouts.
+/// Three servers under least_request, a canary of 10 %, stickiness, rates of requests and bodies, X-Forwarded-*, a request id, all timeouts.
 fn product(servers: &[SocketAddr]) -> Spec {
     let server = |name: &str, address: SocketAddr| ServerSpec {
         name: name.into(),
@@ -192,6 +192,8 @@ fn product(servers: &[SocketAddr]) -> Spec {
                 release: "1".into(),
                 ..CanarySpec::default()
             }),
+            rate: Some(RateSpec::new(1_000_000, Duration::from_secs(1))),
+            body_rate: Some(BodyRateSpec { bytes: 1_024, grace: None }),
             ..RouteSpec::default()
         }],
         backends: vec![

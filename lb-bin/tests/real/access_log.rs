@@ -247,6 +247,11 @@ const ENDINGS: &[(&str, Act, &str)] = &[
         },
         "503 overloaded overloaded connect RC-- 1 hb",
     ),
+    (
+        "more than the rate",
+        |it| (0..2).for_each(|_| drop(it.ask("GET", "/rated", END))),
+        "429 rate_limited refused request PR-- 0 h",
+    ),
     ("no server", |it| drop(it.ask("GET", "/none", END)), "503 no_server server_failed connect SC-- 0 h"),
     // The client leaves.
     (
@@ -302,6 +307,11 @@ const ENDINGS: &[(&str, Act, &str)] = &[
         "a slow body",
         |it| drop(it.ask("POST", "/app/upload", "Content-Length: 9\r\n\r\nhi")),
         "408 request_body_timeout client_timeout wait cH-- 1 hbc",
+    ),
+    (
+        "a body that comes too slowly",
+        |it| drop(it.ask("POST", "/slow", "Content-Length: 9\r\n\r\nhi")),
+        "408 request_body_slow client_timeout wait cH-- 1 hbc",
     ),
     (
         "a client that takes nothing",
@@ -463,6 +473,11 @@ fn every_ending_leaves_its_record(driver: Driver) {
         &route("app", "backend = \"app\"\nmax_body = \"40B\""),
         &route("here", "reply = { status = 200, body = \"here\" }"),
         &route("none", "backend = \"none\""),
+        &route("rated", "backend = \"app\"\nrate = { requests = 1, per = \"1h\" }"),
+        &route(
+            "slow",
+            "backend = \"app\"\nbody_rate = \"1KiB\"\nbody_grace = \"1s\"\ntimeouts = { response = \"1m\" }",
+        ),
         &route("hole", "backend = \"hole\"\ntimeouts = { connect = \"1s\" }"),
         &route("strict", "backend = \"app\"\nencoded_slash = \"refuse\""),
         &route("fresh", "backend = \"fresh\""),
@@ -486,7 +501,7 @@ fn every_ending_leaves_its_record(driver: Driver) {
     let mut scene = Scene { lb, origin };
     let mut wrong = Vec::new();
     for (what, act, expected) in ENDINGS {
-        let one_more = ["a regular", "no descriptor for a server"].contains(what);
+        let one_more = ["a regular", "no descriptor for a server", "more than the rate"].contains(what);
         let before = lines(&scene.lb).len() + usize::from(one_more);
         act(&scene);
         let line = line_after(&scene.lb, before);

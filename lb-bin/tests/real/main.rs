@@ -29,6 +29,7 @@ mod policies;
 mod programs;
 mod prometheus;
 mod queueing;
+mod rates;
 mod readme;
 mod reload;
 mod spans;

@@ -1,5 +1,5 @@
-//! The codes of what this crate finds itself. Those of the core's compiler are [`lb_core::compile::codes`]: up to
-//! `LB049` for errors and `LB149` for warnings. A code never changes its meaning and is never given twice.
+//! The codes of what this crate finds itself. Those of the core's compiler are [`lb_core::compile::codes`]. A code never
+//! changes its meaning and is never given twice.
 
 macro_rules! codes {
     ($($name:ident = $code:literal, $text:literal;)*) => {

@@ -16,6 +16,7 @@ mod log;
 mod metrics;
 mod place;
 mod queue;
+mod rate;
 mod reader;
 mod resolver;
 mod route;

@@ -9,7 +9,7 @@ use super::reader::{Reader, Scope};
 use super::settings::{networks, retry, timeouts};
 use super::tree::{Entry, Value};
 use super::value::Refused;
-use super::{codes, shapes};
+use super::{codes, rate, shapes};
 use crate::report::Diagnostic;
 
 pub(super) fn routes(reader: &mut Reader<'_>, root: Scope<'_>) -> Vec<RouteSpec> {
@@ -51,6 +51,8 @@ fn route(reader: &mut Reader<'_>, scope: Scope<'_>) -> RouteSpec {
         actions: actions(reader, scope),
         timeouts: timeouts(reader, scope, &shapes::ROUTE_TIMEOUTS),
         retry: retry(reader, scope, &shapes::OWN_RETRY),
+        rate: rate::rate(reader, scope),
+        body_rate: rate::body_rate(reader, scope),
     }
 }
 

@@ -11,18 +11,7 @@ pub(super) const ROOT: Shape = Shape {
         "include", "engine", "admin", "state", "session", "log", "trace", "metrics", "resolver", "timeouts",
         "retry", "defaults", "listener", "route", "backend",
     ],
-    later: &[
-        "tls",
-        "certificate",
-        "release",
-        "fleet",
-        "discovery",
-        "limit",
-        "limits",
-        "overlay",
-        "ramp",
-        "rate_limit",
-    ],
+    later: &["tls", "certificate", "release", "fleet", "discovery", "limit", "limits", "overlay", "ramp"],
 };
 
 pub(super) const ENGINE: Shape = Shape {
@@ -143,6 +132,9 @@ pub(super) const DEFAULT_ROUTE: Shape = Shape {
         "response_headers",
         "max_body",
         "error_pages",
+        "rate",
+        "body_rate",
+        "body_grace",
     ],
     later: ROUTE.later,
 };
@@ -204,11 +196,13 @@ pub(super) const ROUTE: Shape = Shape {
         "error_pages",
         "timeouts",
         "retry",
+        "rate",
+        "body_rate",
+        "body_grace",
     ],
     later: &[
         "mirror",
         "limit",
-        "rate_limit",
         "allow",
         "deny",
         "auth",
@@ -252,6 +246,15 @@ pub(super) const VALUE_TEST: Shape =
     Shape { what: "a condition", keys: &["regex"], later: &["prefix", "not"] };
 
 pub(super) const BY_HEADER: Shape = Shape { what: "a session key", keys: &["header"], later: &["query"] };
+
+pub(super) const RATE: Shape = Shape {
+    what: "a rate",
+    keys: &["requests", "per", "burst", "key", "ipv6_prefix"],
+    later: &["delay", "status"],
+};
+
+pub(super) const RATE_BY_HEADER: Shape =
+    Shape { what: "a rate's key", keys: &["header"], later: &["cookie", "query"] };
 
 pub(super) const HASH_BY: Shape =
     Shape { what: "a hash key", keys: &["header", "query"], later: &["cookie"] };

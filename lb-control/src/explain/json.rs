@@ -1,7 +1,9 @@
 //! An explanation for programs. Durations are in milliseconds (latencies in microseconds), shares and buckets in
 //! hundredths of a percent.
 
-use lb_core::explain::{Choose, Find, Limits, Pick, RouteNote, ServerNote};
+use std::time::Duration;
+
+use lb_core::explain::{Choose, Find, Limits, Pick, RateNote, RouteNote, ServerNote};
 use lb_core::{Explanation, Verdict};
 use serde_json::{Value, json};
 
@@ -18,6 +20,7 @@ pub(super) fn explanation(explanation: &Explanation) -> Value {
         "reason": reason,
         "location": explanation.answer.as_ref().and_then(|(_, location)| location.as_ref()),
         "find": find(&explanation.find),
+        "rate": explanation.rate.as_ref().map(rate),
         "choose": explanation.choose.as_ref().map(choose),
         "pick": explanation.pick.as_ref().map(pick),
         "limits": explanation.limits.as_ref().map(limits),
@@ -78,16 +81,29 @@ fn server(note: &ServerNote) -> Value {
         "backup": note.backup,
         "admin": note.admin.word(),
         "health": note.health,
-        "removed_for_ms": u64::try_from(note.removed_for.as_millis()).unwrap_or(u64::MAX),
+        "removed_for_ms": milliseconds(note.removed_for),
         "in_flight": note.in_flight,
         "in_flight_most": note.in_flight_most,
         "latency_us": note.latency.map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
     })
 }
 
+fn rate(rate: &RateNote) -> Value {
+    json!({
+        "requests": rate.requests,
+        "per_ms": milliseconds(rate.per),
+        "burst": rate.burst,
+        "client": rate.client,
+        "left": rate.left,
+        "wait_ms": rate.wait.map(milliseconds),
+    })
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn limits(limits: &Limits) -> Value {
-    let milliseconds =
-        |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     json!({
         "connect_ms": milliseconds(limits.connect),
         "response_ms": milliseconds(limits.response),

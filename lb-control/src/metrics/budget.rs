@@ -23,13 +23,13 @@ pub const ALL_STATUSES_MAX: u64 = 600;
 const HUNDREDS: u64 = 5 + 1;
 
 /// Reasons that an arm or backend tells apart.
-pub const REASONS_MAX: u64 = 23;
+pub const REASONS_MAX: u64 = 25;
 
 /// Reasons that a listener tells apart, and one for others.
 pub const ALL_REASONS_MAX: u64 = 128 + 1;
 
 /// Series about ourselves: version, table, reloads, scrapes and so on.
-const CONTROL: u64 = 16;
+const CONTROL: u64 = 18;
 
 /// Comparisons of an arm with its past and with the stable arm.
 const JUMPS: u64 = 2 * crate::watch::Of::ALL.len() as u64;

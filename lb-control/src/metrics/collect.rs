@@ -174,6 +174,22 @@ fn control(shared: &Shared, read: &Read) -> Vec<Family> {
             shared.answers_cut.load(Relaxed),
         ),
     ];
+    if let Some(clients) = read.current.table.live.rate_clients(read.now) {
+        families.extend([
+            single(
+                Gauge,
+                "lb_rate_clients",
+                "Clients with requests that their rate has not made up for",
+                clients.owing,
+            ),
+            single(
+                Counter,
+                "lb_rate_clients_forgotten",
+                "Times that such a client was forgotten, because too many others had made more requests",
+                clients.forgotten,
+            ),
+        ]);
+    }
     if shared.metrics.statsd.is_some() {
         families.push(results("lb_statsd_packets", "Packets for StatsD", &packets));
     }

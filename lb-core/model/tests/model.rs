@@ -6,10 +6,10 @@
 
 use lb_core_model as lb_core;
 
-use lb_core::spec::{Address, Admin, BackendSpec, RouteSpec, ServerSpec, Spec};
+use lb_core::spec::{Address, Admin, BackendSpec, RateSpec, RouteSpec, Secrets, ServerSpec, Spec};
 use lb_core::{
-    Handle, Health, Identity, Outcome, Permit, Reader, RequestView, ServerLive, Snapshot, Table, Verdict,
-    Why, compile, decide,
+    Handle, Health, Identity, Outcome, Permit, Reader, RequestView, RouteIndex, SecretKey, ServerLive,
+    Snapshot, Table, Verdict, Why, compile, decide,
 };
 use loom::thread;
 use std::sync::Arc;
@@ -190,6 +190,56 @@ fn failures_together_count_once() {
         ends.into_iter().for_each(|end| end.join().expect("it ends"));
         let a = live(&handle.load(), "a").expect("it is there");
         assert_eq!(a.removed_until(), NOW + lb_core::defaults::REMOVAL_FIRST);
+    });
+}
+
+/// A table in which each client may make one request.
+fn rated() -> Arc<Table> {
+    let rate = RateSpec { burst: Some(1), ..RateSpec::new(1, Duration::from_secs(60)) };
+    let spec = Spec {
+        secrets: Secrets { share: Some(SecretKey::new([7; 16])), ..Secrets::default() },
+        routes: vec![RouteSpec { rate: Some(rate), ..RouteSpec::new("r", "app") }],
+        backends: vec![BackendSpec { name: "app".into(), ..BackendSpec::default() }],
+        ..Spec::default()
+    };
+    Arc::new(Table::new(compile(&spec).expect("a valid spec").snapshot, None))
+}
+
+/// A request of a client, on a thread of its own: whether it is taken.
+fn charge(table: &Arc<Table>, client: u8) -> thread::JoinHandle<bool> {
+    let table = Arc::clone(table);
+    thread::spawn(move || is_taken(&table, client))
+}
+
+fn is_taken(table: &Table, client: u8) -> bool {
+    let view = RequestView::get("example.test", "/", [192, 0, 2, client].into());
+    Verdict::Answer(RouteIndex(0)).charge(table, &view, NOW).is_ok()
+}
+
+/// Of two requests of a new client at once exactly one is taken: they find one cell, and it is charged once.
+#[test]
+fn a_client_is_charged_for_all_of_its_requests() {
+    check(100, || {
+        let table = rated();
+        let requests = [charge(&table, 1), charge(&table, 1)];
+        let taken = requests.map(|request| request.join().expect("it ends"));
+        assert_eq!(taken.iter().filter(|taken| **taken).count(), 1);
+        assert!(!is_taken(&table, 1), "and no more later");
+    });
+}
+
+/// Clients that come at once, more than there are cells: all end, and the table goes on. In the instant in which two
+/// take one cell, a charge may meet the other of them; never more than that.
+#[test]
+fn clients_that_come_at_once_share_a_table() {
+    check(100, || {
+        let table = rated();
+        assert!(is_taken(&table, 1));
+        let requests = [charge(&table, 2), charge(&table, 3)];
+        let taken = requests.map(|request| request.join().expect("it ends"));
+        assert!(taken.contains(&true), "{taken:?}");
+        assert!(is_taken(&table, 4), "a newcomer is not refused for what others did");
+        assert!(!is_taken(&table, 4));
     });
 }
 

@@ -40,6 +40,8 @@ codes! {
     REDIRECT = "LB041", "A redirect is not valid.";
     REPLY = "LB042", "A fixed reply or an error page is not valid.";
     REWRITE = "LB043", "A change of host or path is not valid.";
+    RATE = "LB074", "A rate of requests that cannot be.";
+    BODY_RATE = "LB075", "A least rate of request bodies that cannot be.";
     NO_SERVERS = "LB101", "A backend has no servers.";
     NO_WEIGHT = "LB102", "All servers of a backend have weight 0.";
     BACKUP_WEIGHT = "LB103", "A backup has a weight, which counts only among backups.";
@@ -51,6 +53,7 @@ codes! {
     SAME_ADDRESS = "LB109", "Two servers of a backend have the same address.";
     ZONE_UNUSED = "LB110", "A zone means nothing as things stand.";
     QUEUE_UNUSED = "LB111", "A queue in which nobody ever waits.";
+    RATE_OF_PROXIES = "LB114", "A rate that counts all clients behind a proxy as one.";
     STICKY_UNUSED = "LB124", "Stickiness that only backups could honour, which are never named in a cookie.";
 }
 

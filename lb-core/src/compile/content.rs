@@ -66,8 +66,10 @@ structs! {
     ListenerSpec { name, trusted, client_address, timeouts, max_connections }
     RouteSpec {
         name, listeners, hosts, path, methods, headers, query, cookies, sources, priority, encoded_slash,
-        path_encoding, backend, canary, actions, timeouts, retry,
+        path_encoding, backend, canary, actions, timeouts, retry, rate, body_rate,
     }
+    RateSpec { requests, per, burst, key, ipv6_prefix }
+    BodyRateSpec { bytes, grace }
     ValueMatch { name, test }
     CanarySpec {
         backend, share, cookie, mark_cookie, release, force_from, force_value, marked, fallback, forced_fallback,
@@ -114,6 +116,7 @@ enums! {
     Marked { Follow, Stay }
     Fallback { Other, Refuse }
     Policy { RoundRobin, LeastRequest, PeakEwma, Random, Maglev, Rendezvous }
+    RateKey { Source, Header(name), Route }
     HashKey { Session, Source, Header(name), Path, Query(name) }
     Address { Literal(address), Resolved(addresses), Service(targets) }
     Admin { Ready, Drain, Maintenance }
@@ -133,6 +136,7 @@ macro_rules! values {
 
 values! {
     bool, value, out => out.number(u64::from(*value));
+    u8, value, out => out.number(u64::from(*value));
     u16, value, out => out.number(u64::from(*value));
     u32, value, out => out.number(u64::from(*value));
     u64, value, out => out.number(*value);

@@ -9,6 +9,7 @@ mod cookies;
 mod index;
 mod names;
 mod problem;
+mod rates;
 mod routes;
 mod timeouts;
 
@@ -134,14 +135,15 @@ fn secrets_needed(spec: &Spec, place: &Place, problems: &mut Problems) {
     let splits = spec.routes.iter().any(|route| route.canary.is_some());
     let sticks = spec.backends.iter().any(|backend| backend.sticky.is_some());
     let hashes = spec.backends.iter().any(|backend| backend.balance.hashes());
+    let rates = spec.routes.iter().any(|route| route.rate.is_some());
     if (splits || sticks) && spec.secrets.signing.is_empty() {
         let message = "marks and sticky cookies are signed, and there is no key to sign them with";
         problems
             .error(codes::SECRET, &place.field("signing"), message.into())
             .expected("expected a signing key");
     }
-    if (splits || sticks || hashes) && spec.secrets.share.is_none() {
-        let message = "shares and hashing need a share key, and there is none";
+    if (splits || sticks || hashes || rates) && spec.secrets.share.is_none() {
+        let message = "shares, hashing and rates need a share key, and there is none";
         problems.error(codes::SECRET, &place.field("share"), message.into()).expected("expected a share key");
     }
 }

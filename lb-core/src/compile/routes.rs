@@ -3,7 +3,7 @@
 use super::backends::sticky_cookie;
 use super::names::Names;
 use super::problem::{Place, Problems};
-use super::{actions, at_most, codes, conditions, cookie_name, timeouts};
+use super::{actions, at_most, codes, conditions, cookie_name, rates, timeouts};
 use crate::choose::{Canary, mark_cookie};
 use crate::cookie::{is_token_byte, is_value};
 use crate::defaults::{ARMS_MAX, NAME_LEN_MAX, NETWORKS_MAX};
@@ -35,6 +35,8 @@ pub(super) fn compile(known: &Known<'_>, problems: &mut Problems) -> Box<[Route]
         Route {
             name: route.name.as_str().into(),
             max_body: actions.max_body,
+            body_rate: rates::body_rate(route.body_rate, &place, problems),
+            rate: rates::compile(known.spec, route, &known.keys.share, &place, problems),
             target: match (&actions.redirect, &actions.reply) {
                 (Some(redirect), _) => Target::Redirect(redirect.clone()),
                 (None, Some(reply)) => Target::Reply(reply.clone()),

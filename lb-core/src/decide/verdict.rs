@@ -3,6 +3,7 @@
 use super::Decision;
 use crate::snapshot::{ArmIndex, RouteIndex};
 use std::fmt;
+use std::time::Duration;
 
 /// Where a request goes. Not marked `non_exhaustive` on purpose: whoever decides must know what to do with each, and a
 /// new one is to be noticed.
@@ -27,6 +28,8 @@ pub struct Refusal {
     pub route: Option<RouteIndex>,
     /// The arm that the session belongs to, if it came to that.
     pub arm: Option<ArmIndex>,
+    /// How long the client is to wait before it tries again, where that is known: with [`RefusalReason::RateLimited`].
+    pub retry_after: Option<Duration>,
 }
 
 /// Reasons to refuse a request.
@@ -45,6 +48,8 @@ pub enum RefusalReason {
     NoServer,
     /// The session's arm cannot serve, and no other may: 503.
     ArmDown,
+    /// The client has made more requests than the route's rate allows: 429. Only [`Verdict::charge`] says so.
+    RateLimited,
 }
 
 impl RefusalReason {
@@ -56,6 +61,7 @@ impl RefusalReason {
         RefusalReason::PathTooLong,
         RefusalReason::NoServer,
         RefusalReason::ArmDown,
+        RefusalReason::RateLimited,
     ];
 
     /// The status to answer with.
@@ -65,6 +71,7 @@ impl RefusalReason {
             RefusalReason::BadPath | RefusalReason::EncodedSlash => 400,
             RefusalReason::PathTooLong => 414,
             RefusalReason::NoServer | RefusalReason::ArmDown => 503,
+            RefusalReason::RateLimited => 429,
         }
     }
 
@@ -77,6 +84,7 @@ impl RefusalReason {
             RefusalReason::PathTooLong => "path_too_long",
             RefusalReason::NoServer => "no_server",
             RefusalReason::ArmDown => "arm_down",
+            RefusalReason::RateLimited => "rate_limited",
         }
     }
 }
@@ -89,6 +97,23 @@ impl fmt::Display for RefusalReason {
 }
 
 impl Refusal {
+    pub(super) fn new(reason: RefusalReason, route: Option<RouteIndex>, arm: Option<ArmIndex>) -> Refusal {
+        Refusal { reason, route, arm, retry_after: None }
+    }
+
+    /// For a client that has to wait so long, by the rate of the route.
+    pub(crate) fn for_rate(route: RouteIndex, arm: Option<ArmIndex>, wait: Duration) -> Refusal {
+        let refusal = Refusal::new(RefusalReason::RateLimited, Some(route), arm);
+        Refusal { retry_after: Some(wait), ..refusal }
+    }
+
+    /// What the response is to say in `Retry-After`: whole seconds (RFC 9110, section 10.2.3), rounded up, for who comes
+    /// earlier is refused again.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        let wait = self.retry_after?;
+        Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
+    }
+
     /// The status to answer with.
     pub fn status(&self) -> u16 {
         self.reason.status()

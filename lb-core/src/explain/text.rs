@@ -1,6 +1,6 @@
 //! An explanation for people.
 
-use super::{Choose, Explanation, Find, Limits, Pick, RouteNote, ServerNote};
+use super::{Choose, Explanation, Find, Limits, Pick, RateNote, RouteNote, ServerNote};
 use crate::decide::{ArmReason, PickReason, Refusal, RefusalReason, Verdict};
 use crate::spec::{Admin, Policy};
 use crate::text::duration;
@@ -13,6 +13,9 @@ const SERVERS_TOLD_MAX: usize = 6;
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         line(f, "find", &found(&self.find), &find_words(&self.find))?;
+        if let Some(rate) = &self.rate {
+            line(f, "rate", &format!("{} in {}", rate.requests, duration(rate.per)), &rate_words(rate))?;
+        }
         if let Some(choose) = &self.choose {
             line(f, "choose", &format!("arm {}", choose.arm), &choose_words(choose))?;
         }
@@ -68,6 +71,18 @@ fn find_words(find: &Find) -> String {
 
 fn and_more(count: usize) -> String {
     if count == 0 { String::new() } else { format!(", and {count} more") }
+}
+
+fn rate_words(rate: &RateNote) -> String {
+    let RateNote { client, burst, left, .. } = rate;
+    match rate.wait {
+        None => format!("{client} may make {left} at once now, of {burst}"),
+        Some(wait) => {
+            let whole = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+            let wait = duration(if wait.as_secs() == 0 { wait } else { whole });
+            format!("{client} has used up its {burst} and has to wait {wait}")
+        }
+    }
 }
 
 fn percent(hundredths: u16) -> String {
@@ -244,5 +259,6 @@ fn refusal_words(refusal: &Refusal) -> &'static str {
         RefusalReason::PathTooLong => "the path is too long",
         RefusalReason::NoServer => "no server can serve",
         RefusalReason::ArmDown => "the session's arm cannot serve, and no other may",
+        RefusalReason::RateLimited => "more requests than the route's rate allows",
     }
 }

@@ -1,6 +1,6 @@
 //! Routes as they are wanted.
 
-use super::{Actions, Network, RetrySpec, Share, TimeoutsSpec};
+use super::{Actions, BodyRateSpec, Network, RateSpec, RetrySpec, Share, TimeoutsSpec};
 
 /// What a request must look like and where it then goes. All conditions must hold; in a list of hosts,
 /// methods, listeners or networks one of them.
@@ -40,6 +40,10 @@ pub struct RouteSpec {
     pub timeouts: TimeoutsSpec,
     /// Retries of its exchanges; the budget is global, so `budget_percent` is not read here.
     pub retry: RetrySpec,
+    /// How many requests each client may make; absent: as many as it likes.
+    pub rate: Option<RateSpec>,
+    /// How slowly request bodies may come, which is for whoever receives them to see to; absent: as slowly as they like.
+    pub body_rate: Option<BodyRateSpec>,
 }
 
 impl RouteSpec {

@@ -85,6 +85,24 @@ fn zones_that_count_are_no_problem() {
     assert_eq!(problems(&spec).1[0].meant.as_deref(), Some("eu-1a"));
 }
 
+fn rate(requests: u32, per_s: u64) -> RateSpec {
+    RateSpec::new(requests, Duration::from_secs(per_s))
+}
+
+#[test]
+fn rates_that_are_no_problem() {
+    let mut spec = good();
+    spec.routes[0].rate = Some(rate(1_000_000, 1));
+    spec.routes[0].body_rate = Some(BodyRateSpec { bytes: 1 << 30, grace: None });
+    spec.listeners[0].trusted = vec!["10.0.0.0/8".parse().unwrap()];
+    spec.listeners[0].client_address = ClientAddress::XForwardedFor;
+    spec.listeners.push(ListenerSpec { name: "inside".into(), ..ListenerSpec::default() });
+    assert_eq!(problems(&spec).0, [""; 0]);
+    spec.listeners[0].client_address = ClientAddress::Peer;
+    spec.routes[0].listeners = vec!["inside".into()];
+    assert_eq!(problems(&spec).0, [""; 0], "another listener is meant");
+}
+
 /// One mistake each, and what is said about it.
 #[test]
 fn table_of_mistakes() {
@@ -121,6 +139,31 @@ fn table_of_mistakes() {
         ("LB006 retry.retries", |spec| spec.retry.retries = Some(11)),
         ("LB006 retry.budget_percent", |spec| spec.retry.budget_percent = Some(101)),
         ("LB006 route[0].retry.budget_percent", |spec| spec.routes[0].retry.budget_percent = Some(1)),
+        ("LB074 route[0].rate.requests", |spec| spec.routes[0].rate = Some(rate(0, 1))),
+        ("LB074 route[0].rate.per", |spec| spec.routes[0].rate = Some(rate(1, 0))),
+        ("LB074 route[0].rate.per", |spec| spec.routes[0].rate = Some(rate(1, 24 * 3600 + 1))),
+        ("LB074 route[0].rate.requests", |spec| {
+            spec.routes[0].rate = Some(RateSpec { burst: Some(1), ..rate(1_000_001, 1) });
+        }),
+        ("LB074 route[0].rate.burst", |spec| {
+            spec.routes[0].rate = Some(RateSpec { burst: Some(0), ..rate(1, 1) });
+        }),
+        ("LB074 route[0].rate.burst", |spec| spec.routes[0].rate = Some(rate(1_000_001, 60))),
+        ("LB074 route[0].rate.ipv6_prefix", |spec| {
+            spec.routes[0].rate = Some(RateSpec { ipv6_prefix: Some(129), ..rate(1, 1) });
+        }),
+        ("LB018 route[0].rate.key", |spec| {
+            spec.routes[0].rate = Some(RateSpec { key: RateKey::Header("a b".into()), ..rate(1, 1) });
+        }),
+        ("LB075 route[0].body_rate", |spec| spec.routes[0].body_rate = Some(BodyRateSpec::default())),
+        ("LB075 route[0].body_grace", |spec| {
+            let grace = Some(Duration::from_millis(999));
+            spec.routes[0].body_rate = Some(BodyRateSpec { bytes: 1, grace });
+        }),
+        ("LB114 route[0].rate", |spec| {
+            spec.listeners[0].trusted = vec!["10.0.0.0/8".parse().unwrap()];
+            spec.routes[0].rate = Some(rate(1, 1));
+        }),
         ("LB010 route[1]", |spec| {
             let nowhere = RouteSpec { backend: None, ..route("nowhere", "") };
             spec.routes.push(RouteSpec { hosts: vec!["x".into()], ..nowhere });

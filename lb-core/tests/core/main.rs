@@ -5,6 +5,7 @@ mod explaining;
 mod finding;
 mod laws;
 mod picking;
+mod rates;
 mod servers;
 mod shares;
 mod stickiness;

@@ -148,6 +148,7 @@ mod tests {
             (Some(CLIENT_LEFT), 3, "CD--", "client_left"),
             (Some(HEAD_TIMEOUT), 0, "cR--", "client_timeout"),
             (Some(BODY_TIMEOUT), 2, "cH--", "client_timeout"),
+            (Some(BODY_SLOW), 2, "cH--", "client_timeout"),
             (Some(CLIENT_STALLED), 3, "cD--", "client_timeout"),
             (Some(CONNECT_FAILED), 1, "SC--", "server_failed"),
             (Some(CONNECT_TIMEOUT), 1, "sC--", "server_timeout"),
@@ -164,6 +165,7 @@ mod tests {
             (refused(400, "bad_path"), 0, "PR--", "refused"),
             (refused(404, "no_route"), 0, "PR--", "refused"),
             (Some(Reason::of_refusal(RefusalReason::NoServer)), 0, "SC--", "server_failed"),
+            (Some(Reason::of_refusal(RefusalReason::RateLimited)), 0, "PR--", "refused"),
             (refused(413, "body_too_large"), 2, "PH--", "refused"),
         ] {
             assert_eq!(ended(reason, come_to), (letters.to_owned(), word), "{reason:?} {come_to}");

@@ -10,11 +10,12 @@ use crate::counters::Counter;
 use crate::reason::{self, Reason};
 
 /// The words that a route's arm tells apart. What is refused before it has an arm is counted for none.
-const EXACT: [&str; 20] = [
+const EXACT: [&str; 22] = [
     reason::CLIENT_LEFT.word,
     reason::CLIENT_STALLED.word,
     reason::HEAD_TIMEOUT.word,
     reason::BODY_TIMEOUT.word,
+    reason::BODY_SLOW.word,
     reason::BODY_TOO_LARGE.word,
     reason::CONNECT_FAILED.word,
     reason::CONNECT_TIMEOUT.word,
@@ -32,6 +33,7 @@ const EXACT: [&str; 20] = [
     "bad_path",
     "no_server",
     "arm_down",
+    "rate_limited",
 ];
 
 /// For all other words: what the request, the response, and neither of them was guilty of.
@@ -121,7 +123,7 @@ mod tests {
         assert!(constants.count() >= 14);
         let of_the_core: Vec<&str> = RefusalReason::ALL.iter().map(|reason| reason.word()).collect();
         let known = EXACT.iter().filter(|word| of_the_core.contains(word));
-        assert_eq!(known.count(), 4, "words of the core have changed: {of_the_core:?}");
+        assert_eq!(known.count(), 5, "words of the core have changed: {of_the_core:?}");
     }
 
     #[test]

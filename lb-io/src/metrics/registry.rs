@@ -6,7 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use lb_core::defaults::ARMS_MAX;
-use lb_core::{ArmIndex, Refusal, RouteIndex, ServerIndex, Snapshot, Verdict};
+use lb_core::{ArmIndex, Refusal, RefusalReason, RouteIndex, ServerIndex, Snapshot, Verdict};
 
 use super::read::{ArmKey, ArmTotals, BackendTotals, ServerKey, ServerTotals};
 use super::recorder::Recorder;
@@ -56,6 +56,9 @@ impl Layout {
             Verdict::Forward(decision) => self.arm(decision.route(), decision.arm()),
             Verdict::Answer(route) => self.arm(*route, ArmIndex::STABLE),
             Verdict::Refuse(Refusal { route: Some(route), arm: Some(arm), .. }) => self.arm(*route, *arm),
+            Verdict::Refuse(Refusal { route: Some(route), reason: RefusalReason::RateLimited, .. }) => {
+                self.arm(*route, ArmIndex::STABLE)
+            }
             Verdict::Refuse(_) => NO_ARM,
         }
     }

@@ -224,7 +224,7 @@ mod tests {
     /// Whoever adds a counter and forgets to list it finds other gaps than those between tables.
     #[test]
     fn every_counter_is_listed_once() {
-        assert_eq!(unlisted_bytes(&ArmSeries::default()), 16 + 64);
+        assert_eq!(unlisted_bytes(&ArmSeries::default()), 64);
         assert_eq!(unlisted_bytes(&ServerSeries::default()), 64);
     }
 

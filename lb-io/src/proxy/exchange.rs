@@ -12,6 +12,7 @@ use lb_core::{Outcome, Permit, RouteIndex, ServerIndex};
 
 use super::acquire::{Acquired, Want, acquire, release};
 use super::forward::Attempt;
+use super::pace::Pace;
 use super::parse::{Course, Head, Memory, Plan, is_bodiless, read_head};
 use super::pool::FRESH_ENOUGH;
 use super::record::{record, record_unread};
@@ -183,6 +184,11 @@ pub struct Exchange<'a> {
     connect_timeout: Duration,
     pub(super) idle_timeout: Duration,
     pub(super) upload: Flow,
+    /// How slowly the request body may come, and how slowly it does.
+    pub(super) pace: Pace,
+    /// The client waits to be asked for its body.
+    pub(super) expects: bool,
+    retry_after_s: Option<u32>,
     /// The status of the final response's head, once it has come.
     pub(super) status: u16,
     /// The client learns the response's end from the connection's.
@@ -209,7 +215,9 @@ impl<'a> Exchange<'a> {
         memory: &'a mut Memory,
         plan: Plan,
     ) -> Self {
-        let limit = plan.route.and_then(|route| plan.current.table.snapshot.route(route).actions.max_body);
+        let route = plan.route.map(|route| plan.current.table.snapshot.route(route));
+        let limit = route.and_then(|route| route.actions.max_body);
+        let pace = Pace::new(route.and_then(|route| route.body_rate));
         let listener = worker.slot(down, |slot| slot.listener);
         Self {
             worker,
@@ -230,6 +238,9 @@ impl<'a> Exchange<'a> {
             connect_timeout: lb_core::defaults::CONNECT,
             idle_timeout: lb_core::defaults::IDLE_UP,
             upload: Flow::new(plan.body, plan.body == Framing::Chunked, limit.unwrap_or(u64::MAX)),
+            pace,
+            expects: plan.expects,
+            retry_after_s: plan.retry_after_s,
             status: 0,
             ends_by_close: false,
             interim_bytes: 0,
@@ -450,7 +461,7 @@ impl<'a> Exchange<'a> {
         });
         self.keep_alive &= self.is_bodiless && !self.worker.is_draining();
         let to = Answering { version: self.kind.version, head: self.kind.head, keep_alive: self.keep_alive };
-        reply::write_refusal(&mut self.memory.response, reason, page, to);
+        reply::write_refusal(&mut self.memory.response, reason, self.retry_after_s, page, to);
         drop(current);
         self.deliver().await;
     }

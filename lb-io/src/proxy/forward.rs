@@ -9,6 +9,7 @@
 //! ```
 
 use std::io::{self, ErrorKind};
+use std::time::Duration;
 
 use super::exchange::Exchange;
 use super::relay::{Flow, Pumped, come_back, pump};
@@ -17,7 +18,7 @@ use crate::http1::response::{self, FieldStorage, ResponseHead};
 use crate::http1::rewrite::{self, ResponseRewrite};
 use crate::http1::{Framing, Version, scan};
 use crate::reason::{
-    BODY_TIMEOUT, BODY_TOO_LARGE, CLIENT_LEFT, CLIENT_STALLED, OVERLOADED, RESPONSE_CUT,
+    BODY_SLOW, BODY_TIMEOUT, BODY_TOO_LARGE, CLIENT_LEFT, CLIENT_STALLED, OVERLOADED, RESPONSE_CUT,
     RESPONSE_HEAD_TOO_LARGE, RESPONSE_TIMEOUT, Reason, SERVER_CLOSED, STOPPED, TOO_MANY_INTERIM,
 };
 use crate::worker::buffers::RECEIVE_BYTES;
@@ -77,6 +78,8 @@ struct Progress {
     interim: u32,
     /// The server takes no more of the request.
     upload_broken: bool,
+    /// The server would take more of the request, and the client has sent no more.
+    wants_upload: bool,
     /// By what the response head said, the connection can be used again.
     reusable: bool,
 }
@@ -90,9 +93,11 @@ impl Exchange<'_> {
             heard: false,
             interim: 0,
             upload_broken: false,
+            wants_upload: false,
             reusable: false,
         };
         let mut moved = None;
+        let mut silent_until = Duration::ZERO;
         loop {
             if let Some(over) = self.upload(up, &mut progress) {
                 return over;
@@ -104,9 +109,19 @@ impl Exchange<'_> {
             let now_moved = (self.upload.bytes, self.download_bytes(&progress), progress.interim);
             if moved != Some(now_moved) {
                 moved = Some(now_moved);
-                worker.set_deadline(self.down, worker.now() + self.response_timeout);
+                silent_until = worker.now() + self.response_timeout;
+                worker.set_deadline(self.down, silent_until);
             } else if worker.is_expired(self.down) {
-                return self.timed_out(up, &progress);
+                if silent_until <= worker.now() {
+                    return self.timed_out(up, &progress);
+                }
+                worker.set_deadline(self.down, silent_until);
+            }
+            if let Some(until) = self.wait_for_body(&progress) {
+                if until <= worker.now() {
+                    return Attempt::Client(BODY_SLOW);
+                }
+                worker.set_deadline(self.down, until.min(silent_until));
             }
             if worker.is_hung_up(self.down) {
                 return Attempt::Client(CLIENT_LEFT);
@@ -137,8 +152,17 @@ impl Exchange<'_> {
         }
     }
 
+    /// Until when the request body may be waited for, if nothing else is and its route has a rate.
+    fn wait_for_body(&mut self, progress: &Progress) -> Option<Duration> {
+        // Whoever waits for a server's word is not slow.
+        let was_asked = !self.expects || progress.interim > 0 || self.upload.bytes > 0;
+        let is_waiting = progress.wants_upload && was_asked;
+        self.pace.wait(is_waiting, self.upload.bytes, self.worker.now())
+    }
+
     /// Moves the request on.
     fn upload(&mut self, up: ConnKey, progress: &mut Progress) -> Option<Attempt> {
+        progress.wants_upload = false;
         if self.upload.done || progress.upload_broken {
             return None;
         }
@@ -152,6 +176,7 @@ impl Exchange<'_> {
                 None
             }
             waiting @ (Pumped::SourceBlocked | Pumped::SinkBlocked | Pumped::Yielded | Pumped::NoMemory) => {
+                progress.wants_upload = matches!(waiting, Pumped::SourceBlocked);
                 come_back(worker, self.task, &waiting);
                 None
             }
@@ -278,7 +303,7 @@ impl Exchange<'_> {
         self.ends_by_close = framing == Framing::UntilClose;
         progress.reusable = head.keep_alive && head.framing != Framing::UntilClose;
         if let Some(seconds) = head.keep_alive_timeout_s {
-            let announced = std::time::Duration::from_secs(u64::from(seconds).saturating_sub(1));
+            let announced = Duration::from_secs(u64::from(seconds).saturating_sub(1));
             self.idle_timeout = self.idle_timeout.min(announced);
             progress.reusable &= !announced.is_zero();
         }

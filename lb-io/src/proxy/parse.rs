@@ -104,6 +104,10 @@ pub struct Plan {
     pub started: Duration,
     /// Bytes of the head.
     pub head_bytes: u64,
+    /// The client sends its body only when a server has asked for it (RFC 9110 section 10.1.1).
+    pub expects: bool,
+    /// If it is refused for that it comes too early: how many seconds too early.
+    pub retry_after_s: Option<u32>,
 }
 
 /// What waiting for a head came to.
@@ -197,6 +201,8 @@ fn refusal(worker: &Worker, down: ConnKey, reason: Reason, memory: &mut Memory) 
         keep_alive: false,
         started: worker.now(),
         head_bytes: 0,
+        expects: false,
+        retry_after_s: None,
     }
 }
 
@@ -227,12 +233,20 @@ fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Pl
         secure: false,
     };
     memory.line.begin(worker, &head, source.address, source.trusted);
-    let verdict = lb_core::decide(&current.table, &current.cursors.borrow(), &view, worker.now(), random);
+    let mut verdict = lb_core::decide(&current.table, &current.cursors.borrow(), &view, worker.now(), random);
+    let is_scarce = worker.buffers.borrow().is_scarce();
+    if !is_scarce && let Err(refusal) = verdict.charge(&current.table, &view, worker.now()) {
+        verdict = Verdict::Refuse(refusal);
+    }
     memory.line.decided(&current, &verdict);
     let arm = current.layout.place(&verdict);
     let keep_alive = head.keep_alive && !worker.is_draining();
+    let retry_after_s = match &verdict {
+        Verdict::Refuse(refusal) => refusal.retry_after_s().map(|s| u32::try_from(s).unwrap_or(u32::MAX)),
+        Verdict::Forward(_) | Verdict::Answer(_) => None,
+    };
     let (course, route) = match verdict {
-        _ if worker.buffers.borrow().is_scarce() => (Course::Refuse(OVERLOADED), None),
+        _ if is_scarce => (Course::Refuse(OVERLOADED), None),
         Verdict::Refuse(refusal) => (Course::Refuse(Reason::of_refusal(refusal.reason)), refusal.route),
         Verdict::Answer(route) => {
             // Without reading the body the connection cannot be used again.
@@ -267,6 +281,8 @@ fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Pl
         keep_alive,
         started: worker.now(),
         head_bytes: bytes.len() as u64,
+        expects: head.expect_continue,
+        retry_after_s,
         current,
     }
 }

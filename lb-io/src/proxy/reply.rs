@@ -19,9 +19,28 @@ pub struct Answering {
 /// Content type of a route's own error page.
 const ERROR_PAGE_CONTENT_TYPE: &str = "text/html; charset=utf-8";
 
-/// Writes a refusal: the route's own page for the status, or a line with status, phrase and word.
-pub fn write_refusal(out: &mut Vec<u8>, reason: Reason, page: Option<&str>, to: Answering) {
-    let fields: &[(&str, &[u8])] = &[("x-lb-reason", reason.word.as_bytes()), ("cache-control", b"no-store")];
+/// Bytes of the longest number that a field has.
+const DIGITS: usize = 10;
+
+/// Writes a refusal: the route's own page for the status, or a line with status, phrase and word. With how many seconds
+/// the client is to wait, if that is known.
+pub fn write_refusal(
+    out: &mut Vec<u8>,
+    reason: Reason,
+    retry_after_s: Option<u32>,
+    page: Option<&str>,
+    to: Answering,
+) {
+    let mut digits = [0_u8; DIGITS];
+    let mut rest = &mut digits[..];
+    let _ = write!(rest, "{}", retry_after_s.unwrap_or_default());
+    let length = DIGITS - rest.len();
+    let fields: [(&str, &[u8]); 3] = [
+        ("x-lb-reason", reason.word.as_bytes()),
+        ("cache-control", b"no-store"),
+        ("retry-after", &digits[..length]),
+    ];
+    let fields = if retry_after_s.is_some() { &fields[..] } else { &fields[..2] };
     match page {
         Some(page) => write(out, reason.status, fields, ERROR_PAGE_CONTENT_TYPE, page.as_bytes(), to),
         None => {
@@ -77,7 +96,7 @@ mod tests {
 
     fn text(reason: Reason, page: Option<&str>, to: Answering) -> String {
         let mut out = b"stale".to_vec();
-        write_refusal(&mut out, reason, page, to);
+        write_refusal(&mut out, reason, None, page, to);
         String::from_utf8(out).unwrap()
     }
 
@@ -94,6 +113,19 @@ mod tests {
         let head = text(reason::OVERLOADED, None, Answering { head: true, version: Version::Http10, ..to });
         assert!(head.contains("content-length: 36\r\nconnection: keep-alive\r\n\r\n"), "{head}");
         assert!(head.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_client_is_told_how_long_to_wait() {
+        let to = Answering { version: Version::Http11, head: true, keep_alive: true };
+        let reason = Reason::of_refusal(lb_core::RefusalReason::RateLimited);
+        for seconds in [1, 86_400, u32::MAX] {
+            let mut out = Vec::new();
+            write_refusal(&mut out, reason, Some(seconds), None, to);
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{text}");
+            assert!(text.contains(&format!("\r\nretry-after: {seconds}\r\n")), "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod client;
 mod ledger;
 mod origin;
+mod pace;
 mod run;
 mod script;
 mod wire;

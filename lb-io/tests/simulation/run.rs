@@ -269,7 +269,7 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
 }
 
 /// One turn of each worker. Virtual time passes in one worker's turn for all, so none sleeps past another's timers.
-fn turn(workers: &[Rc<Worker>], network: &Network) -> std::io::Result<()> {
+pub fn turn(workers: &[Rc<Worker>], network: &Network) -> std::io::Result<()> {
     let left = |worker: &Rc<Worker>| (worker.now() + worker.wait_for(TURN)).saturating_sub(network.now());
     workers.iter().try_for_each(|worker| worker.turn(workers.iter().map(left).min().unwrap_or(TURN)))
 }
