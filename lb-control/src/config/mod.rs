@@ -14,6 +14,7 @@ mod gather;
 mod health;
 mod log;
 mod metrics;
+mod outliers;
 mod place;
 mod queue;
 mod rate;
