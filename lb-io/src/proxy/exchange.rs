@@ -146,9 +146,11 @@ async fn close_gently(worker: &Worker, down: ConnKey, more_may_come: bool) {
             }
             let over = match worker.fill(down) {
                 Fill::More => false,
+                // Whoever is told to stop waits for nobody: the response is the kernel's to deliver.
+                Fill::Blocked | Fill::Full if worker.is_stopping() => true,
                 Fill::Blocked | Fill::Full => {
                     wait().await;
-                    worker.is_stopping()
+                    false
                 }
                 Fill::End | Fill::Broken(_) => true,
             };
@@ -412,10 +414,7 @@ impl<'a> Exchange<'a> {
         let want = Want { address: permit.address(), pool, max_idle, connect_timeout: self.connect_timeout };
         let Acquired { conn: up, reused } = match acquire(worker, self.task, self.down, want).await {
             Ok(acquired) => acquired,
-            Err(reason @ (CLIENT_LEFT | STOPPED)) => {
-                self.broken |= reason == STOPPED;
-                return (Attempt::Client(reason), None);
-            }
+            Err(reason @ (CLIENT_LEFT | STOPPED)) => return (Attempt::Client(reason), None),
             Err(reason) => {
                 let repeatable = reason == CONNECT_FAILED || reason == CONNECT_TIMEOUT;
                 return (Attempt::Failed { reason, repeatable }, None);
@@ -487,11 +486,11 @@ impl<'a> Exchange<'a> {
             if worker.is_hung_up(self.down) {
                 break Some(CLIENT_LEFT);
             }
-            wait().await;
             if worker.is_stopping() {
                 self.broken = true;
                 break Some(STOPPED);
             }
+            wait().await;
         };
         self.keep_alive &= undelivered.is_none();
         undelivered

@@ -133,7 +133,8 @@ impl Exchange<'_> {
             worker.settle(up);
             wait().await;
             if worker.is_stopping() {
-                self.broken = true;
+                // Who has had nothing of its response yet can be told.
+                self.broken = self.status != 0;
                 return Attempt::Client(STOPPED);
             }
         }

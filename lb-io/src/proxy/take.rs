@@ -91,7 +91,6 @@ impl Exchange<'_> {
             worker.settle(self.down);
             wait().await;
             if worker.is_stopping() {
-                self.broken = true;
                 return Err(STOPPED);
             }
         }
