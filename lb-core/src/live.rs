@@ -386,6 +386,27 @@ impl ServerLive {
         self.standing.drain_deadline_ns.store(deadline.map_or(0, |at| nanoseconds(at).max(1)), Relaxed);
     }
 
+    /// When, on the caller's clock, draining ends for sticky sessions too; `None`: never, or it does not drain.
+    pub fn drain_deadline(&self) -> Option<Duration> {
+        let deadline_ns = self.standing.drain_deadline_ns.load(Relaxed);
+        (self.admin() == Admin::Drain && deadline_ns != 0).then(|| Duration::from_nanos(deadline_ns))
+    }
+
+    /// Whether people want nobody to be sent to it any more: it is in maintenance, or its drain's deadline has passed.
+    /// A connection to it that is idle now will not be needed again.
+    pub fn is_left_alone(&self, now: Duration) -> bool {
+        match self.admin() {
+            Admin::Ready => false,
+            Admin::Drain => self.is_drained(now.into()),
+            Admin::Maintenance => true,
+        }
+    }
+
+    fn is_drained(&self, now: Now) -> bool {
+        let deadline_ns = self.standing.drain_deadline_ns.load(Relaxed);
+        deadline_ns != 0 && now.0 >= deadline_ns
+    }
+
     /// Whether it answers.
     pub fn health(&self) -> Health {
         Health::of_code(self.standing.state.load(Relaxed) >> HEALTH_SHIFT)
@@ -520,10 +541,7 @@ impl ServerLive {
         let is_known = self.health() != Health::Down(Why::Unchecked);
         match if whatever_health && is_known { state & ADMIN_BITS } else { state } {
             0 => true,
-            1 => {
-                let deadline_ns = self.standing.drain_deadline_ns.load(Relaxed);
-                deadline_ns == 0 || now.0 < deadline_ns
-            }
+            1 => !self.is_drained(now),
             _ => false,
         }
     }

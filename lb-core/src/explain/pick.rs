@@ -73,6 +73,8 @@ pub struct ServerNote {
     pub backup: bool,
     /// What people have said about it.
     pub admin: Admin,
+    /// For how long yet it serves its own sticky sessions, if it drains until a deadline; zero: that has passed.
+    pub drains_for: Option<Duration>,
     /// Whether it answers, and why not.
     pub health: &'static str,
     /// How long it is out of picks yet, because connections failed.
@@ -154,6 +156,7 @@ impl Teller<'_> {
             zone: server.zone.as_deref().map(str::to_owned),
             backup: server.backup,
             admin: live.admin(),
+            drains_for: live.drain_deadline().map(|deadline| deadline.saturating_sub(self.now)),
             health: live.health().word(),
             removed_for: live.removed_until().saturating_sub(Duration::from_nanos(now.0)),
             in_flight: live.in_flight(),

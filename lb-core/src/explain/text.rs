@@ -193,6 +193,15 @@ fn short(latency: Duration) -> String {
     }
 }
 
+/// A time that may be long, to the unit that means something.
+fn long(time: Duration) -> String {
+    match time.as_secs() {
+        s @ 0..120 => format!("{s} s"),
+        s @ 120..7200 => format!("{} min", s / 60),
+        s => format!("{} h", s / 3600),
+    }
+}
+
 /// Why a server gets less than its weight says.
 fn why_less(server: &ServerNote) -> Option<String> {
     let ServerNote { name, in_flight, .. } = server;
@@ -210,7 +219,13 @@ fn why_less(server: &ServerNote) -> Option<String> {
 fn why_out(server: &ServerNote, health_counts: bool) -> Option<String> {
     let name = &server.name;
     match server.admin {
-        Admin::Drain => return Some(format!("{name} drains")),
+        Admin::Drain => {
+            return Some(match server.drains_for {
+                None => format!("{name} drains"),
+                Some(Duration::ZERO) => format!("{name} has drained: its time is over"),
+                Some(left) => format!("{name} drains for {} yet", long(left)),
+            });
+        }
         Admin::Maintenance => return Some(format!("{name} is in maintenance")),
         Admin::Ready => {}
     }

@@ -156,3 +156,23 @@ fn stickiness_is_told() {
     assert!(moves.contains("the sticky cookie names no server that can serve; next by hash"), "{moves}");
     assert!(moves.contains(&format!("{home} is in maintenance")), "{moves}");
 }
+
+#[test]
+fn the_end_of_a_drain_is_told() {
+    let table = table(&shop());
+    let a = live(&table, "a");
+    a.set_admin(Admin::Drain);
+    // As `ask` has it.
+    let now = Duration::from_secs(5);
+    for (deadline, words) in [
+        (None, "a drains;"),
+        (Some(now), "a has drained: its time is over"),
+        (Some(now + Duration::from_millis(45_500)), "a drains for 45 s yet"),
+        (Some(now + Duration::from_secs(1_900)), "a drains for 31 min yet"),
+        (Some(now + Duration::from_secs(7_300)), "a drains for 2 h yet"),
+    ] {
+        a.set_drain_deadline(deadline);
+        let told = ask(&table, "GET", "/cart", "").to_string();
+        assert!(told.contains(words), "{words}: {told}");
+    }
+}

@@ -136,10 +136,19 @@ fn drain_keeps_its_own_until_its_deadline() {
         assert_ne!(whereto(&table, &decision).1, home);
     }
     assert_eq!(whereto(&table, &client.decide(&table)).1, home);
-    live(&table, &home).set_drain_deadline(Some(client.now));
+    let server = live(&table, &home);
+    assert_eq!((server.drain_deadline(), server.is_left_alone(client.now)), (None, false));
+    server.set_drain_deadline(Some(client.now));
     assert_ne!(whereto(&table, &client.decide(&table)).1, home);
-    live(&table, &home).set_drain_deadline(Some(client.now + std::time::Duration::from_nanos(1)));
+    assert_eq!((server.drain_deadline(), server.is_left_alone(client.now)), (Some(client.now), true));
+    server.set_drain_deadline(Some(client.now + std::time::Duration::from_nanos(1)));
     assert_eq!(whereto(&table, &client.decide(&table)).1, home);
+    assert!(!server.is_left_alone(client.now));
+    // Whatever ends the drain ends its deadline.
+    for (admin, alone) in [(Admin::Maintenance, true), (Admin::Ready, false), (Admin::Drain, false)] {
+        server.set_admin(admin);
+        assert_eq!((server.drain_deadline(), server.is_left_alone(client.now)), (None, alone), "{admin}");
+    }
 }
 
 #[test]
