@@ -11,7 +11,7 @@ use lb_core::spec::{
     Address, BackendSpec, CanarySpec, ListenerSpec, RouteSpec, SecretKey, Secrets, ServerSpec, Share,
     SigningKey, Spec,
 };
-use lb_core::{ArmIndex, Outcome, RouteIndex, ServerIndex, Snapshot};
+use lb_core::{ArmIndex, BackendIndex, Outcome, RouteIndex, ServerIndex, Snapshot};
 use lb_io::metrics::meter::{End, count_unread};
 use lb_io::metrics::read::{ArmKey, ArmTotals, BackendTotals, ServerTotals};
 use lb_io::metrics::registry::{NO_ARM, WorkerPlaces};
@@ -268,7 +268,7 @@ fn counts_outlive_reloads_and_leave_with_their_last_exchange() {
 
 #[test]
 fn what_is_not_told_apart_is_counted_per_backend() {
-    let metrics = metrics(1, Options { routes: false, servers: false });
+    let metrics = metrics(1, Options { routes: false, servers: false, ..Options::default() });
     let recorder = metrics.recorder(0, &published(&metrics, &["a", "b"], true));
     Exchange::usual().record(&recorder);
     Exchange { server: 1, ..Exchange::usual() }.record(&recorder);
@@ -285,6 +285,86 @@ fn what_is_not_told_apart_is_counted_per_backend() {
     assert_eq!(servers.len(), 2);
     assert!(servers.iter().all(|(key, _)| key.name.is_empty() && key.address.is_none()));
     assert_eq!(servers.iter().map(|(_, reuses)| reuses).sum::<u64>(), 3);
+}
+
+#[test]
+fn servers_beyond_the_bound_are_counted_per_backend() {
+    let metrics = metrics(1, Options { servers_max: 3, ..Options::default() });
+    let recorder = metrics.recorder(0, &published(&metrics, &["c", "d"], true));
+    let named = |metrics: &Metrics| {
+        let keys = metrics.servers().into_iter().map(|(key, _)| format!("{}/{}", key.backend, key.name));
+        let mut names: Vec<String> = keys.collect();
+        names.sort();
+        names
+    };
+    assert_eq!(named(&metrics), ["new/n", "old/c", "old/d"]);
+    Exchange::usual().record(&recorder);
+    // Those that were told apart go on being so, whoever comes before them in the file.
+    let more = published(&metrics, &["a", "b", "c", "d"], true);
+    recorder.adopt(more.for_worker(0));
+    assert_eq!(named(&metrics), ["new/n", "old/", "old/c", "old/d"]);
+    for place in 0..4 {
+        Exchange { server: place, ..Exchange::usual() }.record(&recorder);
+    }
+    let reuses = |name: &str| {
+        let servers = metrics.servers().into_iter();
+        servers.filter(|(key, _)| &*key.name == name).map(|(_, totals)| totals.reuses).sum::<u64>()
+    };
+    assert_eq!((reuses(""), reuses("c"), reuses("d")), (2, 2, 1));
+    assert_eq!(metrics.backends()["old"].servers.reuses, 5);
+    // Where one leaves there is room for another.
+    let fewer = published(&metrics, &["a", "b", "d"], true);
+    recorder.adopt(fewer.for_worker(0));
+    drop(more);
+    assert_eq!(named(&metrics), ["new/n", "old/", "old/a", "old/d"]);
+    assert_eq!(metrics.backends()["old"].servers.reuses, 5);
+}
+
+#[test]
+fn waits_are_counted_for_backends_whose_servers_may_be_full() {
+    let metrics = metrics(2, Options::default());
+    let first = metrics.publish(&limited(Some(1)));
+    let recorders = [0, 1].map(|worker| metrics.recorder(worker, &first));
+    let place = recorders[0].layout().queue(BackendIndex(0));
+    assert!(place.is_some() && recorders[0].layout().queue(BackendIndex(1)).is_none());
+    let wait = |recorder: &Recorder, ms: u64| {
+        let mut meter = Meter::begin(recorder, 0, NO_ARM, Duration::ZERO);
+        meter.queues();
+        meter.waits(recorder, place);
+        let active: u64 = recorder.queue(place.unwrap()).active.get();
+        meter.waited(recorder, place, Duration::from_millis(ms));
+        let end = End { status: 200, reason: None, bytes_received: 0, bytes_sent: 0 };
+        (active, meter.end(recorder, &end, Duration::from_millis(ms)).queue_us)
+    };
+    assert_eq!(wait(&recorders[0], 3), (1, Some(3_000)));
+    assert_eq!(wait(&recorders[1], 40), (1, Some(40_000)));
+    let waits = || {
+        metrics
+            .queues()
+            .into_iter()
+            .map(|(name, waits)| (name.to_string(), waits.count()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(waits(), [("old".to_owned(), 2)].to_vec());
+    assert_eq!(metrics.backends()["old"].waits.sum_us(), 43_000);
+    // Without bounds it leaves, and the backend keeps what was counted for when it is back.
+    let second = metrics.publish(&limited(None));
+    recorders.iter().enumerate().for_each(|(worker, it)| it.adopt(second.for_worker(worker)));
+    drop(first);
+    assert_eq!(waits(), Vec::new());
+    assert_eq!(metrics.backends()["old"].waits.count(), 2);
+    let third = metrics.publish(&limited(Some(9)));
+    recorders[0].adopt(third.for_worker(0));
+    assert_eq!(waits(), [("old".to_owned(), 2)].to_vec());
+    assert_eq!(metrics.backends()["new"].waits.count(), 0);
+}
+
+/// Backends `old`, whose server may have so many requests, and `new`.
+fn limited(most: Option<u32>) -> Snapshot {
+    let mut old = backend("old", &["a"]);
+    old.servers[0].max_requests = most;
+    let backends = vec![old, backend("new", &["n"])];
+    lb_core::compile(&Spec { backends, ..Spec::default() }).expect("the spec is valid").snapshot
 }
 
 fn exchanges() -> impl Strategy<Value = Vec<Exchange>> {

@@ -126,6 +126,7 @@ mod tests {
         let come_so_far = |step| (come_to < 4 && come_to >= step).then_some(0);
         let phases = Phases {
             before_us: come_so_far(1),
+            queue_us: None,
             connect_us: come_so_far(2),
             wait_us: come_so_far(3),
             transfer_us: come_so_far(3),

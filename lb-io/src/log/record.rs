@@ -189,6 +189,7 @@ impl Record<'_> {
         number(out, br#","bytes_sent":"#, end.bytes_sent);
         timer(out, br#","head_us":"#, self.head_us);
         timer(out, br#","before_us":"#, phases.before_us);
+        timer(out, br#","queue_us":"#, phases.queue_us);
         timer(out, br#","connect_us":"#, phases.connect_us);
         timer(out, br#","wait_us":"#, phases.wait_us);
         timer(out, br#","transfer_us":"#, phases.transfer_us);
@@ -361,6 +362,7 @@ mod tests {
         let most = Some(u64::MAX);
         let phases = Phases {
             before_us: most,
+            queue_us: most,
             connect_us: most,
             wait_us: most,
             transfer_us: most,

@@ -28,6 +28,8 @@ const NO_SERVER: u32 = u32::MAX;
 pub struct Phases {
     /// From the complete request head to the last pick: deciding, waiting for a server to have room, and earlier attempts.
     pub before_us: Option<u64>,
+    /// Of all attempts together: waiting for a server to have room.
+    pub queue_us: Option<u64>,
     /// From the pick to a connection; near nothing for a pooled one.
     pub connect_us: Option<u64>,
     /// From the connection to the response head.
@@ -61,6 +63,7 @@ pub struct Meter {
     arm: u32,
     server: u32,
     queueing: bool,
+    queue_us: Option<u64>,
     /// In microseconds after the start, as the others; none: not come to.
     picked_us: Option<u64>,
     connected_us: Option<u64>,
@@ -83,6 +86,7 @@ impl Meter {
             arm,
             server: NO_SERVER,
             queueing: false,
+            queue_us: None,
             picked_us: None,
             connected_us: None,
             sent_us: None,
@@ -90,9 +94,28 @@ impl Meter {
         }
     }
 
-    /// The servers are full: it waits for one to have room. The next attempt begins when one has.
+    /// The servers are full. The next attempt begins when one has room.
     pub fn queues(&mut self) {
         self.queueing = true;
+    }
+
+    /// It begins to wait until one has: in this queue, if its table has one.
+    pub fn waits(&self, recorder: &Recorder, queue: Option<u32>) {
+        if let Some(queue) = queue {
+            recorder.queue(queue).active.add(1);
+        }
+    }
+
+    /// It has waited so long, be it that one had room or not.
+    pub fn waited(&mut self, recorder: &Recorder, queue: Option<u32>, time: Duration) {
+        let time_us = time.as_micros() as u64;
+        self.queue_us = Some(self.queue_us.unwrap_or_default() + time_us);
+        if let Some(queue) = queue {
+            let series = recorder.queue(queue);
+            series.waited_us.add(time_us);
+            series.waited.count(0, time_us);
+            series.active.leave();
+        }
     }
 
     /// An attempt begins: at this server, for this arm.
@@ -157,16 +180,16 @@ impl Meter {
     /// The attempt's response head has come.
     pub fn answered(&mut self, recorder: &Recorder, status: u16, now: Duration) {
         recorder.server(self.server).statuses.count(status);
-        self.answered_us = Some(self.waited(recorder, now));
+        self.answered_us = Some(self.owed(recorder, now));
     }
 
     /// The attempt's response head has not come in time. What was waited for it is the least that it would have
     /// taken, and without it a server that hangs would look fast.
     pub fn given_up(&mut self, recorder: &Recorder, now: Duration) {
-        self.waited(recorder, now);
+        self.owed(recorder, now);
     }
 
-    fn waited(&self, recorder: &Recorder, now: Duration) -> u64 {
+    fn owed(&self, recorder: &Recorder, now: Duration) -> u64 {
         let now_us = since(self.started, now);
         let wait_us = now_us - self.connected_us.unwrap_or(now_us);
         let attempt_us = now_us - self.picked_us.unwrap_or(now_us);
@@ -225,6 +248,7 @@ impl Meter {
         let step = |from: Option<u64>, to: Option<u64>| Some(to?.saturating_sub(from?));
         Phases {
             before_us: self.picked_us,
+            queue_us: self.queue_us,
             connect_us: step(self.picked_us, self.connected_us),
             wait_us: step(self.connected_us, self.answered_us),
             transfer_us,

@@ -104,6 +104,8 @@ pub struct BackendTotals {
     pub arms: ArmTotals,
     /// Of all servers that it had or has.
     pub servers: ServerTotals,
+    /// Times that requests have waited for its servers.
+    pub waits: Histogram,
 }
 
 fn add_all<K: Ord>(to: &mut BTreeMap<K, u64>, from: impl IntoIterator<Item = (K, u64)>) {

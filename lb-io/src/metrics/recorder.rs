@@ -4,7 +4,7 @@ use std::cell::{Ref, RefCell};
 use std::sync::Arc;
 
 use super::registry::{Layout, WorkerPlaces, WorkerSeries};
-use super::series::{ArmSeries, ListenerSeries, ServerSeries};
+use super::series::{ArmSeries, ListenerSeries, QueueSeries, ServerSeries};
 use crate::counters::Counters;
 
 /// What a worker writes with: its own series and nobody else's.
@@ -50,5 +50,10 @@ impl Recorder {
     /// A server's, by a place out of a [`Layout`].
     pub fn server(&self, slot: u32) -> Ref<'_, ServerSeries> {
         Ref::map(self.places.borrow(), |places| places.servers.at(slot))
+    }
+
+    /// A backend's whose servers may be full, by a place out of a [`Layout`].
+    pub fn queue(&self, slot: u32) -> Ref<'_, QueueSeries> {
+        Ref::map(self.places.borrow(), |places| places.queues.at(slot))
     }
 }

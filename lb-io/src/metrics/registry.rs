@@ -6,11 +6,15 @@ use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use lb_core::defaults::ARMS_MAX;
-use lb_core::{ArmIndex, Refusal, RefusalReason, RouteIndex, ServerIndex, Snapshot, Verdict};
+use lb_core::histogram::Histogram;
+use lb_core::snapshot::Server;
+use lb_core::{
+    ArmIndex, BackendIndex, Identity, Refusal, RefusalReason, RouteIndex, ServerIndex, Snapshot, Verdict,
+};
 
 use super::read::{ArmKey, ArmTotals, BackendTotals, ServerKey, ServerTotals};
 use super::recorder::Recorder;
-use super::series::{ArmSeries, ListenerSeries, ServerSeries};
+use super::series::{ArmSeries, ListenerSeries, QueueSeries, ServerSeries};
 use super::slots::{Chunks, Slots};
 use crate::counters::{Counter, Counters};
 
@@ -21,11 +25,14 @@ pub struct Options {
     pub routes: bool,
     /// Servers; else those of a backend are one.
     pub servers: bool,
+    /// Servers of one table at most; those of a backend that are beyond it are one. Those that were told apart before
+    /// go on being so.
+    pub servers_max: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { routes: true, servers: true }
+        Options { routes: true, servers: true, servers_max: usize::MAX }
     }
 }
 
@@ -39,6 +46,8 @@ pub struct Layout {
     routes: Box<[[u32; ARMS_MAX]]>,
     /// By server.
     servers: Box<[u32]>,
+    /// By backend; none where servers are never full.
+    queues: Box<[Option<u32>]>,
 }
 
 impl Layout {
@@ -70,6 +79,14 @@ impl Layout {
     pub fn server(&self, server: ServerIndex) -> u32 {
         self.servers[server.0 as usize]
     }
+
+    /// Where it is counted how long requests wait for a backend's servers, if these can be full.
+    ///
+    /// # Panics
+    /// If the table of this layout has no such backend.
+    pub fn queue(&self, backend: BackendIndex) -> Option<u32> {
+        self.queues[backend.0 as usize]
+    }
 }
 
 /// What the workers need to count by a table that was published.
@@ -79,6 +96,7 @@ pub struct Published {
     /// By worker.
     arms: Vec<Chunks<ArmSeries>>,
     servers: Vec<Chunks<ServerSeries>>,
+    queues: Vec<Chunks<QueueSeries>>,
 }
 
 impl Published {
@@ -91,6 +109,7 @@ impl Published {
             layout: Arc::clone(&self.layout),
             arms: self.arms[worker].clone(),
             servers: self.servers[worker].clone(),
+            queues: self.queues[worker].clone(),
         }
     }
 }
@@ -101,6 +120,7 @@ pub struct WorkerPlaces {
     pub(super) layout: Arc<Layout>,
     pub(super) arms: Chunks<ArmSeries>,
     pub(super) servers: Chunks<ServerSeries>,
+    pub(super) queues: Chunks<QueueSeries>,
 }
 
 /// What a worker counts whatever the table.
@@ -155,6 +175,8 @@ struct State {
     layouts: Vec<(u64, Weak<Layout>)>,
     arms: Slots<ArmKey, ArmSeries>,
     servers: Slots<ServerKey, ServerSeries>,
+    /// By the backend's name.
+    queues: Slots<Arc<str>, QueueSeries>,
     /// Backends of the last table, with what their former arms and servers counted.
     backends: BTreeMap<Arc<str>, BackendTotals>,
 }
@@ -173,6 +195,7 @@ impl Metrics {
                 layouts: Vec::new(),
                 arms: Slots::new(workers),
                 servers: Slots::new(workers),
+                queues: Slots::new(workers),
                 backends: BTreeMap::new(),
             }),
         }
@@ -194,7 +217,8 @@ impl Metrics {
         Published {
             layout,
             arms: workers.clone().map(|worker| state.arms.of_worker(worker)).collect(),
-            servers: workers.map(|worker| state.servers.of_worker(worker)).collect(),
+            servers: workers.clone().map(|worker| state.servers.of_worker(worker)).collect(),
+            queues: workers.map(|worker| state.queues.of_worker(worker)).collect(),
         }
     }
 
@@ -230,6 +254,13 @@ impl Metrics {
         state.servers.iter().map(|(key, slot)| (key.clone(), state.server_totals(slot))).collect()
     }
 
+    /// How long requests have waited, of every backend of the configuration whose servers may be full.
+    pub fn queues(&self) -> Vec<(Arc<str>, Histogram)> {
+        let state = &mut *self.state();
+        state.retire();
+        state.queues.iter().map(|(name, slot)| (Arc::clone(name), state.waits(name, slot))).collect()
+    }
+
     /// Every backend of the configuration.
     pub fn backends(&self) -> BTreeMap<Arc<str>, BackendTotals> {
         let state = &mut *self.state();
@@ -243,6 +274,11 @@ impl Metrics {
         for (key, slot) in state.servers.iter() {
             if let Some(backend) = backends.get_mut(&key.backend) {
                 backend.servers.merge(&state.server_totals(slot));
+            }
+        }
+        for (name, slot) in state.queues.iter() {
+            if let Some(backend) = backends.get_mut(name) {
+                backend.waits = state.waits(name, slot);
             }
         }
         backends
@@ -272,22 +308,45 @@ impl State {
             }
             routes.push(places);
         }
-        let servers = snapshot.servers().iter().map(|server| {
-            let identity = &server.identity;
-            let key = ServerKey {
-                backend: Arc::clone(&identity.backend),
-                name: if options.servers { Arc::clone(&identity.name) } else { Arc::clone(&nothing) },
-                address: options.servers.then_some(identity.address),
-            };
-            self.servers.place(&key, self.generation)
-        });
-        let servers = servers.collect();
+        let servers = self.place_servers(snapshot, options);
+        let queues = snapshot.backends().iter();
+        let queues =
+            queues.map(|it| it.queue.map(|_| self.queues.place(&it.name, self.generation))).collect();
         let names: BTreeSet<&Arc<str>> = snapshot.backends().iter().map(|backend| &backend.name).collect();
         self.backends.retain(|name, _| names.contains(name));
         for name in names {
             self.backends.entry(Arc::clone(name)).or_default();
         }
-        Layout { routes: routes.into(), servers }
+        Layout { routes: routes.into(), servers, queues }
+    }
+
+    fn place_servers(&mut self, snapshot: &Snapshot, options: Options) -> Box<[u32]> {
+        let apart = |server: &Server| {
+            let Identity { backend, name, address } = &server.identity;
+            ServerKey { backend: Arc::clone(backend), name: Arc::clone(name), address: Some(*address) }
+        };
+        let together = |server: &Server| {
+            let backend = Arc::clone(&server.identity.backend);
+            ServerKey { backend, name: Arc::from(""), address: None }
+        };
+        let servers = snapshot.servers();
+        let most = if options.servers { options.servers_max } else { 0 };
+        let mut room = most;
+        if servers.len() > most {
+            let known = servers.iter().filter(|server| self.servers.has(&apart(server))).count();
+            room = most.saturating_sub(known);
+        }
+        let place = |server: &Server| {
+            let mut key = apart(server);
+            if servers.len() > most && !self.servers.has(&key) {
+                match room.checked_sub(1) {
+                    Some(left) => room = left,
+                    None => key = together(server),
+                }
+            }
+            self.servers.place(&key, self.generation)
+        };
+        servers.iter().map(place).collect()
     }
 
     /// Drops the series of what has left, once nobody can write them any more.
@@ -308,6 +367,18 @@ impl State {
                 backend.servers.add(series);
             }
         });
+        self.queues.retire(oldest, |name, series| {
+            if let Some(backend) = backends.get_mut(name) {
+                backend.waits.merge(&series.waits());
+            }
+        });
+    }
+
+    /// What the queue at a place has counted, and what it had before it was given up for a time.
+    fn waits(&self, name: &str, slot: u32) -> Histogram {
+        let mut waits = self.backends.get(name).map(|backend| backend.waits.clone()).unwrap_or_default();
+        self.queues.series(slot).for_each(|series| waits.merge(&series.waits()));
+        waits
     }
 
     fn arm_totals(&self, slot: u32) -> ArmTotals {

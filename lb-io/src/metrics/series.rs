@@ -15,7 +15,7 @@
 //! Besides, its listener's and its worker's, which are in the cache because every exchange writes them.
 //!
 //! # Memory
-//! An arm takes 8 KiB, a server 2.5 KiB, a listener 9 KiB, on every worker: 100 backends of 20 servers behind 100
+//! An arm takes 8 KiB, a server 2.5 KiB, a backend whose servers may be full 2 KiB, a listener 9 KiB, on every worker: 100 backends of 20 servers behind 100
 //! routes of two arms take 6.5 MiB on each worker. `series_max` in the configuration bounds how many there can be.
 
 use lb_core::histogram::Histogram;
@@ -172,6 +172,35 @@ impl Series for ServerSeries {
     }
 }
 
+/// A backend whose servers may be full.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub struct QueueSeries {
+    /// Requests that wait.
+    pub active: Counter,
+    /// The sum of the times that requests have waited, in microseconds.
+    pub waited_us: Counter,
+    /// Times that requests have waited, whatever came of it.
+    pub waited: Single,
+}
+
+impl QueueSeries {
+    /// Times that requests have waited until a server had room, or until they gave up.
+    pub fn waits(&self) -> Histogram {
+        self.waited.read(0, self.waited_us.get())
+    }
+}
+
+impl Series for QueueSeries {
+    fn active(&self) -> &Counter {
+        &self.active
+    }
+
+    fn counters(&self) -> impl Iterator<Item = &Counter> {
+        [&self.active, &self.waited_us].into_iter().chain(self.waited.counters())
+    }
+}
+
 /// A listener. There are few and none ever leaves, so here everything is told apart, and the totals of a worker
 /// and of the process are sums over its listeners.
 #[derive(Debug, Default)]
@@ -210,6 +239,7 @@ mod tests {
         assert_eq!(offset_of!(ServerSeries, answered) % 64, 0);
         assert!(size_of::<ArmSeries>() <= 8192, "{}", size_of::<ArmSeries>());
         assert!(size_of::<ServerSeries>() <= 2560, "{}", size_of::<ServerSeries>());
+        assert!(size_of::<QueueSeries>() <= 2048, "{}", size_of::<QueueSeries>());
     }
 
     #[test]
@@ -226,6 +256,7 @@ mod tests {
     fn every_counter_is_listed_once() {
         assert_eq!(unlisted_bytes(&ArmSeries::default()), 64);
         assert_eq!(unlisted_bytes(&ServerSeries::default()), 64);
+        assert_eq!(unlisted_bytes(&QueueSeries::default()), 48);
     }
 
     fn unlisted_bytes<S: Series>(series: &S) -> usize {

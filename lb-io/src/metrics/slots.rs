@@ -71,6 +71,11 @@ impl<K: Clone + Eq + Hash, S: Series> Slots<K, S> {
         slot
     }
 
+    /// Whether a key has a place.
+    pub fn has(&self, key: &K) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// A place that never was.
     fn grow(&mut self) -> u32 {
         let slot = self.holders.len();

@@ -98,11 +98,12 @@ fn is_exhaustion(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-/// Gives a connection, on which nothing is under way and nothing unread, to the pool.
+/// Gives a connection, on which nothing is under way and nothing unread, to the pool; closes it where nobody would take
+/// it from there: the server is full of idle ones, gone, or nobody is sent to it any more.
 pub fn release(worker: &Worker, conn: ConnKey, pool: u32, live: &ServerLive, idle_timeout: Duration) {
     // Where the last receive did not drain the socket, nobody knows what else is there: look.
     let drained = !worker.is_readable(conn) || matches!(worker.fill(conn), Fill::Blocked);
-    let quiet = drained && !worker.is_hung_up(conn);
+    let quiet = drained && !worker.is_hung_up(conn) && !live.is_left_alone(worker.now());
     let place = quiet.then(|| worker.pools.borrow_mut().put(pool, live, conn, worker.now())).flatten();
     match place {
         Some(place) => {

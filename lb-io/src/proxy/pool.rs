@@ -91,6 +91,13 @@ impl Pools {
         (places, orphans)
     }
 
+    /// Takes all idle connections out of a pool, which stays.
+    pub fn empty(&mut self, pool: u32) -> Vec<ConnKey> {
+        let Some(Some(pool)) = self.pools.get_mut(pool as usize) else { return Vec::new() };
+        self.idle -= pool.idle.len();
+        pool.idle.drain(..).map(|idle| idle.conn).collect()
+    }
+
     /// Takes the newest idle connection, unless it has been idle for longer than `max_age`.
     pub fn take(&mut self, pool: u32, now: Duration, max_age: Option<Duration>) -> Option<ConnKey> {
         let idle = &mut self.pools.get_mut(pool as usize)?.as_mut()?.idle;

@@ -43,7 +43,11 @@ impl Exchange<'_> {
         self.meter.queues();
         let (worker, snapshot) = (self.worker, &current.table.snapshot);
         let server = self.memory.decision.as_ref().ok_or(STOPPED)?.server();
-        let backend = snapshot.backend(snapshot.server(server).backend);
+        let index = snapshot.server(server).backend;
+        let backend = snapshot.backend(index);
+        // None for one that waits by a table from before the bound: its log line alone says for how long.
+        let counted = current.layout.queue(index);
+        let since = worker.now();
         // A server may have been given a bound by a later table than this one.
         let bounds: QueueSpec = backend.queue.unwrap_or_default();
         let queue = worker.queue_of(&backend.name);
@@ -51,7 +55,9 @@ impl Exchange<'_> {
         let ticket = ticket.ok_or(QUEUE_FULL)?;
         worker.set_deadline(self.down, worker.now() + bounds.timeout);
         worker.begin_to_wait(self.task);
+        self.meter.waits(&worker.metrics, counted);
         let came = self.stand_in_line(current, tried, &queue, ticket).await;
+        self.meter.waited(&worker.metrics, counted, worker.now().saturating_sub(since));
         worker.end_waiting(self.task);
         worker.clear_deadline(self.down);
         let server = came.as_ref().ok().map(|taken| &**taken.permit.server());

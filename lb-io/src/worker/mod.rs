@@ -233,7 +233,7 @@ impl Worker {
     }
 
     /// Puts a new table in force. Exchanges under way end by the one they began with; idle connections to
-    /// servers that are gone are closed.
+    /// servers that are gone, or that nobody is to be sent to any more, are closed.
     pub fn publish(&self, table: Arc<Table>, places: WorkerPlaces) {
         self.metrics.adopt(places);
         self.adopt(table);
@@ -245,8 +245,13 @@ impl Worker {
         let format = self.log.borrow().as_ref().map(LogBuffer::format);
         let siblings = self.siblings.borrow();
         let parts = (self.metrics.layout(), siblings.queues().as_ref());
-        let (next, orphans) =
+        let (next, mut orphans) =
             current_of(table, parts, format, &self.listener_names, cursors, &mut self.pools.borrow_mut());
+        for (live, pool) in next.table.live.servers().iter().zip(&next.pools) {
+            if live.is_left_alone(self.now()) {
+                orphans.extend(self.pools.borrow_mut().empty(*pool));
+            }
+        }
         *self.current.borrow_mut() = Rc::new(next);
         for conn in orphans {
             self.slot(conn, |slot| slot.owner = Owner::None);
