@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_control::config::{AccessLog, Config, Driver, LogFormat, LogTarget, SinkAddress};
-use lb_control::{ArmReading, BackendReading, Reading, ServerReading, SpanReading, Workers};
+use lb_control::{ArmReading, BackendReading, QueueReading, Reading, ServerReading, SpanReading, Workers};
 use lb_core::Table;
 use lb_io::driver::probe::DriverChoice;
 use lb_io::engine::{Engine, EngineConfig, ListenerConfig, LocalAddress, StartError};
@@ -46,7 +46,11 @@ impl EngineWorkers {
                 share: trace.sample,
                 export: trace.otlp.is_some(),
             }),
-            metrics: Options { routes: config.metrics.routes, servers: config.metrics.servers },
+            metrics: Options {
+                routes: config.metrics.routes,
+                servers: config.metrics.servers,
+                servers_max: config.servers_told_apart,
+            },
             ..EngineConfig::default()
         };
         Ok(EngineWorkers { engine: Engine::start(&engine_config, table)?, count })
@@ -122,6 +126,10 @@ impl Workers for EngineWorkers {
 
     fn backends(&self) -> Vec<BackendReading> {
         readings::backends(self.engine.metrics(), self.engine.queues())
+    }
+
+    fn queues(&self) -> Vec<QueueReading> {
+        readings::queues(self.engine.metrics(), self.engine.queues())
     }
 
     fn take_spans(&self, each: &mut dyn FnMut(SpanReading<'_>)) {

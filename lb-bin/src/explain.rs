@@ -1,9 +1,11 @@
 //! `lb explain`: where a request would go, by a file or by what runs.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use lb_control::admin::client;
 use lb_control::config::{Origin, Purpose, load_blocking};
+use lb_control::drain::Drains;
 use lb_control::explain::{Question, answer, parse_from, parse_header};
 use lb_core::Table;
 
@@ -75,8 +77,10 @@ fn ask_file(origin: Origin, question: &Question, format: Format) -> Ending {
         }
         return Ending::Invalid;
     };
-    let table = Table::new(plan.snapshot, None);
-    match answer(&table, &plan.config.listeners, question, Duration::ZERO) {
+    let table = Arc::new(Table::new(plan.snapshot, None));
+    let now = lb_io::clock::now();
+    Drains::default().fit(&table, &plan.config.drains, now);
+    match answer(&table, &plan.config.listeners, question, now) {
         Ok(answer) => {
             let answer = answer.with_names(&table, &plan.carried.names, Instant::now());
             print(&if question.json { answer.json() + "\n" } else { answer.text() });

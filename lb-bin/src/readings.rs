@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use lb_control::metrics::budget;
 use lb_control::{
-    ArmReading, AttemptNumbers, BackendReading, ExchangeNumbers, ListenerReading, Reading, ServerReading,
-    SpanReading, WorkerReading,
+    ArmReading, AttemptNumbers, BackendReading, ExchangeNumbers, ListenerReading, QueueNumbers, QueueReading,
+    Reading, ServerReading, SpanReading, WorkerReading,
 };
+use lb_core::histogram::Histogram;
 use lb_io::engine::Engine;
 use lb_io::metrics::Metrics;
 use lb_io::metrics::read::{ArmTotals, ServerTotals};
@@ -104,17 +105,35 @@ pub(crate) fn servers(metrics: &Metrics) -> Vec<ServerReading> {
 
 /// The backends.
 pub(crate) fn backends(metrics: &Metrics, queues: &Queues) -> Vec<BackendReading> {
-    let queues: HashMap<_, _> = queues.all().into_iter().collect();
+    let mut waiting = by_queue(metrics.queues(), queues);
     let backends = metrics.backends().into_iter();
     backends
         .map(|(name, totals)| BackendReading {
             name: Arc::clone(&name),
-            queue: queues.get(&name).map_or(0, |queue| queue.waiting()),
-            queued: queues.get(&name).map_or(0, |queue| queue.entered()),
+            queue: waiting.remove(&name).unwrap_or_default(),
             exchanges: exchanges(totals.arms),
             attempts: attempts(totals.servers),
         })
         .collect()
+}
+
+/// Who waits for servers that are full.
+pub(crate) fn queues(metrics: &Metrics, queues: &Queues) -> Vec<QueueReading> {
+    let readings = by_queue(metrics.queues(), queues).into_iter();
+    readings.map(|(backend, numbers)| QueueReading { backend, numbers }).collect()
+}
+
+/// By backend. Who waited for one that has no bounds any more is there until the last has left.
+fn by_queue(waits: Vec<(Arc<str>, Histogram)>, queues: &Queues) -> HashMap<Arc<str>, QueueNumbers> {
+    let mut numbers: HashMap<Arc<str>, QueueNumbers> = HashMap::new();
+    for (name, waits) in waits {
+        numbers.entry(name).or_default().waits = Some(waits);
+    }
+    for (name, queue) in queues.all() {
+        let numbers = numbers.entry(name).or_default();
+        (numbers.waiting, numbers.entered) = (queue.waiting(), queue.entered());
+    }
+    numbers
 }
 
 fn exchanges(totals: ArmTotals) -> ExchangeNumbers {

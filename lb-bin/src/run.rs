@@ -8,6 +8,7 @@ use std::time::Duration;
 use lb_control::admin::AdminSocket;
 use lb_control::config::address::AdminAddress;
 use lb_control::config::{Loaded, Origin, Plan, Purpose, load_blocking};
+use lb_control::drain::Drains;
 use lb_control::health::Watcher;
 use lb_control::{Control, Setup, Workers as _};
 use lb_core::Table;
@@ -87,6 +88,8 @@ impl Service {
         // Before a worker can pick: who is to be checked first is not used yet.
         let health = Watcher::default();
         health.fit(&table, &plan.config.health, lb_io::clock::now());
+        let drains = Drains::default();
+        drains.fit(&table, &plan.config.drains, lb_io::clock::now());
         let workers = EngineWorkers::start(&plan.config, &table).map_err(|error| words(&error))?;
         if let Some(why) = workers.fallback() {
             tracing::warn!("io_uring cannot be used here, so epoll is: {why}");
@@ -98,6 +101,7 @@ impl Service {
             carried: plan.carried,
             table,
             health,
+            drains,
             workers: Arc::clone(&workers) as Arc<_>,
             admin,
         };

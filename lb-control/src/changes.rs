@@ -24,6 +24,8 @@ pub enum Kind {
     Share,
     /// A server went up or down.
     Health,
+    /// A server is to leave, or nothing is left on one that is.
+    Admin,
     /// Times or failures of an arm jumped, or are as usual again.
     Jump,
     /// A name stands for other addresses than before.
@@ -32,8 +34,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 6] =
-        [Kind::Start, Kind::Reload, Kind::Share, Kind::Health, Kind::Jump, Kind::Addresses];
+    pub const ALL: [Kind; 7] =
+        [Kind::Start, Kind::Reload, Kind::Share, Kind::Health, Kind::Admin, Kind::Jump, Kind::Addresses];
 
     /// Its word.
     pub fn word(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Kind {
             Kind::Reload => "reload",
             Kind::Share => "share",
             Kind::Health => "health",
+            Kind::Admin => "admin",
             Kind::Jump => "jump",
             Kind::Addresses => "addresses",
         }

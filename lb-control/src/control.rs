@@ -9,6 +9,7 @@
 
 mod compare;
 mod keeper;
+mod unresolved;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -20,10 +21,13 @@ use lb_core::Table;
 use tokio::sync::{mpsc, oneshot};
 
 use self::keeper::Keeper;
+use self::unresolved::NamedEntry;
+pub(crate) use self::unresolved::Unresolved;
 use crate::admin::{self, AdminSocket};
 use crate::changes::{Change, Changes, Kind};
 use crate::config::address::AdminAddress;
 use crate::config::{Carried, Config, Listener, MetricsSettings, Names, Origin};
+use crate::drain::{self, Drains};
 use crate::health::{Watcher, prober};
 use crate::metrics;
 use crate::report::Report;
@@ -51,6 +55,8 @@ pub struct Setup {
     pub table: Arc<Table>,
     /// What knows the health of the table's servers: it was fitted to the table before the workers saw it.
     pub health: Watcher,
+    /// What knows which of the table's servers are to leave; fitted as `health` was.
+    pub drains: Drains,
     /// The workers.
     pub workers: Arc<dyn Workers>,
     /// The bound admin socket, if there is to be an admin listener.
@@ -93,9 +99,11 @@ impl Control {
             workers: Arc::clone(&setup.workers),
             stats: stats::keeping::Kept::new(&setup.table.snapshot),
             health: setup.health,
+            drains: setup.drains,
             current: Mutex::new(Arc::new(Current {
                 table: setup.table,
                 listeners: setup.config.listeners.clone(),
+                named: NamedEntry::all(&setup.config),
                 generation: 1,
             })),
             ready: AtomicBool::new(false),
@@ -105,6 +113,8 @@ impl Control {
             names: Mutex::new(setup.carried.names),
             address_tables: AtomicU64::new(0),
             metrics: setup.config.metrics.clone(),
+            servers_told_apart: setup.config.servers_told_apart,
+            told_of_bound: AtomicBool::new(false),
             recent: metrics::Recent::default(),
             watch: watch::keeping::Kept::default(),
             scrapes: AtomicU64::new(0),
@@ -119,7 +129,7 @@ impl Control {
         let keeper = Keeper::new(setup.origin, setup.config, setup.carried.secrets, Arc::clone(&shared));
         let socket = setup.admin;
         let (admin_shared, recent_shared) = (Arc::clone(&shared), Arc::clone(&shared));
-        let watch_shared = Arc::clone(&shared);
+        let (watch_shared, drain_shared) = (Arc::clone(&shared), Arc::clone(&shared));
         let (stats_shared, health_shared) = (Arc::clone(&shared), Arc::clone(&shared));
         let settings = shared.metrics.statsd.clone();
         let teller = settings.map(|settings| statsd::Teller::new(Arc::clone(&shared), settings));
@@ -157,6 +167,7 @@ impl Control {
                     () = watch::keeping::keep(watch_shared) => {}
                     () = stats::keeping::keep(stats_shared) => {}
                     () = prober::run(health_shared) => {}
+                    () = drain::keep(drain_shared) => {}
                     _ = stopped => {}
                 }
                 let told = async {
@@ -232,6 +243,7 @@ impl Drop for Control {
 pub(crate) struct Shared {
     pub(crate) workers: Arc<dyn Workers>,
     pub(crate) health: Watcher,
+    pub(crate) drains: Drains,
     current: Mutex<Arc<Current>>,
     ready: AtomicBool,
     draining: AtomicBool,
@@ -242,6 +254,10 @@ pub(crate) struct Shared {
     /// Tables that were made because addresses changed.
     pub(crate) address_tables: AtomicU64,
     pub(crate) metrics: MetricsSettings,
+    /// Servers that metrics tell apart at most.
+    pub(crate) servers_told_apart: usize,
+    /// Whether it was said that there are more.
+    told_of_bound: AtomicBool,
     pub(crate) recent: metrics::Recent,
     pub(crate) watch: watch::keeping::Kept,
     pub(crate) stats: stats::keeping::Kept,
@@ -261,6 +277,8 @@ pub(crate) struct Shared {
 pub(crate) struct Current {
     pub(crate) table: Arc<Table>,
     pub(crate) listeners: Vec<Listener>,
+    /// Servers of the file whose addresses are names.
+    named: Arc<[NamedEntry]>,
     /// Tables published, this one included.
     pub(crate) generation: u64,
 }
@@ -286,6 +304,25 @@ impl Shared {
     /// Whether the workers serve.
     pub(crate) fn serves(&self) -> bool {
         self.ready.load(Relaxed) && !self.is_draining()
+    }
+
+    /// Says once that there are more servers than metrics tell apart.
+    fn tell_of_bound(&self, table: &Table) {
+        let (count, most) = (table.snapshot.servers().len(), self.servers_told_apart);
+        if !self.metrics.servers || count <= most || self.told_of_bound.swap(true, Relaxed) {
+            return;
+        }
+        let words = format!(
+            "{count} servers are more than the {most} that `series_max` leaves room for: \
+             further ones are counted together, by backend"
+        );
+        tracing::warn!("{words}");
+        self.changes.note(Change {
+            kind: Kind::Addresses,
+            worse: true,
+            subject: "metrics".to_owned(),
+            words,
+        });
     }
 
     /// `starting`, `ready` or `draining`.

@@ -8,6 +8,7 @@ pub mod changes;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod drain;
 pub mod explain;
 pub mod health;
 pub mod metrics;
@@ -22,5 +23,5 @@ mod workers;
 pub use control::{Control, Reloaded, Setup};
 pub use workers::{
     ArmReading, AttemptNumbers, BackendReading, ByReason, ByStatus, ExchangeNumbers, ListenerReading,
-    Reading, ServerReading, SpanReading, WorkerReading, Workers,
+    QueueNumbers, QueueReading, Reading, ServerReading, SpanReading, WorkerReading, Workers,
 };

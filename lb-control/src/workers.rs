@@ -33,6 +33,11 @@ pub trait Workers: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Who waits for servers that are full: every backend whose servers may be. Cheap enough for every second.
+    fn queues(&self) -> Vec<QueueReading> {
+        Vec::new()
+    }
+
     /// Takes what was recorded since the last call of exchanges in sampled traces, in each worker's order. To be called
     /// several times in a second: what does not fit into the workers' buffers meanwhile is lost and counted.
     fn take_spans(&self, _each: &mut dyn FnMut(SpanReading<'_>)) {}
@@ -316,12 +321,30 @@ pub struct SpanReading<'a> {
 pub struct BackendReading {
     /// Its name.
     pub name: Arc<str>,
-    /// Requests that wait now until one of its servers has room.
-    pub queue: u32,
-    /// Requests that have had to wait.
-    pub queued: u64,
+    /// Requests that wait for its servers.
+    pub queue: QueueNumbers,
     /// Exchanges of all arms that led or lead to it.
     pub exchanges: ExchangeNumbers,
     /// Attempts at all servers that it had or has.
     pub attempts: AttemptNumbers,
+}
+
+/// Requests that wait until a server has room.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueNumbers {
+    /// Those that wait now.
+    pub waiting: u32,
+    /// Those that have had to.
+    pub entered: u64,
+    /// For how long, be it that one had room or not. None of a backend whose servers are never full.
+    pub waits: Option<Histogram>,
+}
+
+/// Who waits for one backend.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueReading {
+    /// Its name.
+    pub backend: Arc<str>,
+    /// How many, and for how long.
+    pub numbers: QueueNumbers,
 }

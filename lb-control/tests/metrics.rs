@@ -13,7 +13,7 @@ use lb_control::metrics::budget::{
 };
 use lb_control::{
     ArmReading, AttemptNumbers, BackendReading, ByReason, ByStatus, ExchangeNumbers, ListenerReading,
-    Reading, ServerReading, WorkerReading,
+    QueueNumbers, Reading, ServerReading, WorkerReading,
 };
 use lb_core::histogram::Histogram;
 use lb_core::{Outcome, Table};
@@ -52,9 +52,14 @@ server = [{ name = "a", address = "localhost:80" }]
 "#;
 
 fn start(metrics: &str) -> (tempfile::TempDir, Running) {
+    start_with(metrics, "")
+}
+
+/// With further tables.
+fn start_with(metrics: &str, tables: &str) -> (tempfile::TempDir, Running) {
     let dir = tempfile::tempdir().expect("temporary directory");
     let file = dir.path().join("lb.toml");
-    std::fs::write(&file, CONFIG.replace("METRICS", metrics)).expect("write");
+    std::fs::write(&file, CONFIG.replace("METRICS", metrics) + tables).expect("write");
     let running = Running::start(Path::new(&file));
     // One check of each server, and the next in an hour: from now on all stands still.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
@@ -93,6 +98,7 @@ fn fill(running: &Running, workers: usize) {
         (0..count).map(|number| (&*format!("reason_{number}").leak(), 1)).collect()
     };
     let times = times(&[100, 5_000, 90_000_000]);
+    let waits = times.clone();
     let exchanges = ExchangeNumbers {
         requests: some.clone(),
         local_replies: reasons(REASONS_MAX),
@@ -132,8 +138,7 @@ fn fill(running: &Running, workers: usize) {
     };
     *told.servers.lock().unwrap() = table.snapshot.servers().iter().map(server).collect();
     let backend = |name: &str| BackendReading {
-        queue: 2,
-        queued: 7,
+        queue: QueueNumbers { waiting: 2, entered: 7, waits: Some(waits.clone()) },
         name: name.into(),
         exchanges: exchanges.clone(),
         attempts: attempts.clone(),
@@ -253,6 +258,8 @@ fn times_shares_and_states_are_what_they_are() {
         "lb_backend_servers{backend=\"old\",state=\"up\"} 2".to_owned(),
         "lb_backend_servers{backend=\"old\",state=\"maintenance\"} 0".to_owned(),
         "lb_requests_total{code=\"599\"} 1".to_owned(),
+        "lb_backend_queue_seconds_count{backend=\"old\"} 3".to_owned(),
+        "lb_backend_queue{backend=\"old\"} 2".to_owned(),
     ] {
         assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
     }
@@ -289,8 +296,12 @@ fn haproxys_families_are_named_as_there() {
 /// What is shown is documented, and what is documented is shown.
 #[test]
 fn every_family_is_listed() {
-    let (_dir, running) = start(
+    let leaving = "[[backend]]\nname = \"leaving\"\nsticky = true\nserver = [\
+        { name = \"m\", address = \"10.0.0.3:80\", admin = \"maintenance\" },\
+        { name = \"d\", address = \"10.0.0.4:80\", admin = { drain_until = 9000-01-01T00:00:00Z } }]\n";
+    let (_dir, running) = start_with(
         "statsd = { address = \"127.0.0.1:9\", interval = \"1h\" }\n[trace]\notlp = \"http://127.0.0.1:9\"",
+        leaving,
     );
     fill(&running, 1);
     let (_, text) = page(&running, "*/*");

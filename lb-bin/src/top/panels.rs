@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lb_control::stats::document::{Arm, Backend, Comparison, Lately, Route, Server, Stats};
+use lb_control::stats::document::{Arm, Backend, Comparison, Lately, Leaving, Route, Server, Stats};
 
 use super::numbers::{UNKNOWN, age, count, or_unknown, percent, rate, share, time};
 
@@ -130,6 +130,8 @@ const fn number(title: &'static str, width: u16, from: u16) -> Column {
 
 /// A width that every screen has.
 const ALWAYS: u16 = 0;
+/// The width of most terminals.
+const USUAL: u16 = 80;
 /// A width at which there is room for more.
 const WIDE: u16 = 120;
 const VERY_WIDE: u16 = 160;
@@ -161,6 +163,8 @@ const BACKENDS: &[Column] = &[
     Column { until: WIDE, ..number("up", 9, ALWAYS) },
     text("servers", 34, WIDE),
     number("busy", 5, ALWAYS),
+    number("wait", 5, USUAL),
+    number("w p99", 6, WIDE),
     number("rate/s", 6, ALWAYS),
     number("fail", 6, ALWAYS),
     number("p50", 6, ALWAYS),
@@ -425,9 +429,13 @@ fn backends(stats: &Stats, filter: &Filter, order: Order) -> Vec<Row> {
         let attempts = backend.attempts.as_ref();
         let of = |word: &str| backend.states.get(word).copied().unwrap_or_default();
         let all: u64 = backend.states.values().sum();
+        let has_no_address = backend.servers.iter().any(|server| no_address(server).is_some());
         let tone = match (of("up"), all) {
             (0, 1..) => Tone::Bad,
-            (up, all) if up < all => Tone::Odd.min(failing(attempts)),
+            (0, 0) if has_no_address => Tone::Bad,
+            (up, all) if up < all || has_no_address || backend.waiting > 0 => {
+                Tone::Odd.min(failing(attempts))
+            }
             _ => failing(attempts),
         };
         let states = ["up", "down", "drain", "maintenance"].into_iter();
@@ -442,6 +450,9 @@ fn backends(stats: &Stats, filter: &Filter, order: Order) -> Vec<Row> {
             format!("{}/{all}", of("up")),
             states,
             count(backend.in_flight),
+            // Where servers are never full nobody waits.
+            backend.may_wait.map_or(String::new(), |_| count(backend.waiting)),
+            backend.waits.map_or(String::new(), |waits| time(waits.p99)),
             rate,
             failures,
             p50,
@@ -456,8 +467,27 @@ fn backends(stats: &Stats, filter: &Filter, order: Order) -> Vec<Row> {
     ordered(rows.collect(), order).collect()
 }
 
+/// Why a server's name stands for no address, if it is so.
+fn no_address(server: &Server) -> Option<&str> {
+    server.health.strip_prefix("no address").map(|why| why.trim().trim_matches(['(', ')']))
+}
+
+/// What is left on a server that is to leave, and for how long its sessions may stay.
+fn left(at: f64, leaving: &Leaving) -> Vec<String> {
+    let empty = leaving.idle_s.map(|idle| format!("empty {}", age(idle)));
+    let end = match leaving.until {
+        _ if leaving.over => Some("over".to_owned()),
+        until => until.map(|until| format!("{} left", age(until - at))),
+    };
+    empty.into_iter().chain(end).collect()
+}
+
 /// A server's state in a word or two, the reason for it, and how good it is.
-fn state(server: &Server) -> (String, String, Tone) {
+fn state(at: f64, server: &Server) -> (String, String, Tone) {
+    if let Some(why) = no_address(server) {
+        return ("no address".to_owned(), why.to_owned(), Tone::Bad);
+    }
+    let is_full = server.max_requests.is_some_and(|most| server.in_flight >= most);
     let why = server.health.strip_prefix("down").map(|why| why.trim().trim_matches(['(', ')']).to_owned());
     let backup = if server.backup { "backup" } else { "" };
     match (server.admin.as_str(), why, server.removed_for_s) {
@@ -465,9 +495,12 @@ fn state(server: &Server) -> (String, String, Tone) {
         ("ready", None, Some(removed)) => {
             (format!("out {}", time(removed)), "no connection".to_owned(), Tone::Bad)
         }
+        ("ready", None, None) if is_full => ("up".to_owned(), "full".to_owned(), Tone::Odd),
         ("ready", None, None) => ("up".to_owned(), backup.to_owned(), Tone::Plain),
         (admin, why, _) => {
-            (admin.to_owned(), why.map_or(String::new(), |why| format!("down: {why}")), Tone::Odd)
+            let mut words = server.leaving.as_ref().map(|it| left(at, it)).unwrap_or_default();
+            words.extend(why.map(|why| format!("down: {why}")));
+            (admin.to_owned(), words.join(", "), Tone::Odd)
         }
     }
 }
@@ -476,7 +509,7 @@ fn servers(stats: &Stats, filter: &Filter, order: Order) -> Vec<Row> {
     let all = stats.backends.iter().flat_map(|backend| backend.servers.iter().map(move |it| (backend, it)));
     let rows = all.filter(|(backend, server)| filter.server(backend, server)).map(|(backend, server)| {
         let lately = server.lately.as_ref();
-        let (word, why, tone) = state(server);
+        let (word, why, tone) = state(stats.at, server);
         let tone = if tone == Tone::Plain { failing(lately) } else { tone };
         let [rate, failures] = rate_and_failures(lately);
         let [p50, p90, p99] = quantiles(lately, false);

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lb_control::stats::document::{
-    self, Arm, Backend, Change, Comparison, Lately, Listener, Omitted, Process, Quantiles, Route, Server,
-    Stats, Worker,
+    self, Arm, Backend, Change, Comparison, Lately, Leaving, Listener, Omitted, Process, Quantiles, Route,
+    Server, Stats, Worker,
 };
 
 use super::model::{Key, Model, Unreachable};
@@ -48,7 +48,8 @@ fn server(name: &str, port: u16, lately: Option<Lately>) -> Server {
 
 fn backend(name: &str, lately: Option<Lately>, servers: Vec<Server>) -> Backend {
     let mut states: BTreeMap<String, u64> = BTreeMap::new();
-    for server in &servers {
+    // A name without an address is no server yet.
+    for server in servers.iter().filter(|server| !server.health.starts_with("no address")) {
         let word = if server.admin != "ready" {
             server.admin.as_str()
         } else if server.health == "up" && server.removed_for_s.is_none() {
@@ -65,6 +66,7 @@ fn backend(name: &str, lately: Option<Lately>, servers: Vec<Server>) -> Backend 
         exchanges: lately.clone(),
         attempts: lately,
         servers,
+        ..Backend::default()
     }
 }
 
@@ -143,11 +145,21 @@ fn release() -> Stats {
     down.health = "down (timeout)".to_owned();
     let mut drained = server("c", 8003, lately(0.4, 0.0, 30.0));
     drained.admin = "drain".to_owned();
+    drained.leaving =
+        Some(Leaving { since_s: 300.0, until: Some(NOW + 1505.0), idle_s: Some(41.2), ..Leaving::default() });
     let mut out = server("d", 8004, lately(12.0, 0.5, 30.0));
     out.removed_for_s = Some(6.4);
     let mut spare = server("spare", 8009, lately(0.0, 0.0, 0.0));
     spare.backup = true;
-    let old = vec![server("a", 8001, lately(700.0, 0.0, 12.0)), down, drained, out, spare];
+    let mut full = server("a", 8001, lately(700.0, 0.0, 12.0));
+    full.max_requests = Some(2);
+    let mut nowhere = server("e", 0, None);
+    (nowhere.address, nowhere.health) = ("e.internal:80".to_owned(), "no address (no such name)".to_owned());
+    nowhere.in_flight = 0;
+    let old = vec![full, down, drained, out, spare, nowhere];
+    let mut old = backend("old", lately(712.4, 0.01, 12.0), old);
+    (old.waiting, old.may_wait) = (12, Some(1000));
+    old.waits = Some(Quantiles { p50: 0.02, p90: 0.3, p99: 1.2 });
     Stats {
         routes: vec![
             Route {
@@ -160,7 +172,7 @@ fn release() -> Stats {
             plain("static", "files", lately(210.0, 0.0, 0.8)),
         ],
         backends: vec![
-            backend("old", lately(712.4, 0.01, 12.0), old),
+            old,
             backend("new", lately(80.0, 0.12, 120.0), vec![server("n", 8003, lately(80.0, 0.12, 120.0))]),
             backend("files", lately(210.0, 0.0, 0.8), vec![server("f", 8004, lately(210.0, 0.0, 0.8))]),
         ],

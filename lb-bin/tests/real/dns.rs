@@ -1,6 +1,7 @@
 //! Names whose addresses change while traffic flows.
 
 mod name_server;
+mod unresolved;
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};

@@ -22,6 +22,7 @@ mod health;
 mod jumps;
 mod killing;
 mod leaving;
+mod leaving_servers;
 mod limits;
 mod metrics;
 mod operating;

@@ -112,13 +112,19 @@ fn names(text: &str) -> BTreeSet<String> {
 
 const SECRETS: &str = "one:00112233445566778899aabbccddeeff\nshare:ffeeddccbbaa99887766554433221100\n";
 
-/// A split with traffic on both arms, servers that fail in every way, a fallback and a sink that takes nothing.
-fn busy() -> (Lb, [Origin; 2]) {
+/// A split with traffic on both arms, servers that fail in every way, a fallback and a sink that takes nothing; a server
+/// whose one place is taken, for which others wait in vain; servers that are to leave. The client is who has the place.
+fn busy() -> (Lb, [Origin; 3], Client) {
     let good = Origin::answering(|request| match request.target() {
         "/shop/500" => response(500, "No", &[], "no"),
         _ => ok("yes"),
     });
     let hangs_up = Origin::scripted(|conversation| _ = conversation.request());
+    let full = Origin::scripted(|conversation| {
+        if conversation.request().is_some() {
+            conversation.until_closed();
+        }
+    });
     let config = format!(
         "[session]\nsecret_file = \"@DIR@/secret\"\n\
          [metrics]\nstatsd = {{ address = \"{dead}\", interval = \"1s\" }}\n\
@@ -128,7 +134,15 @@ fn busy() -> (Lb, [Origin; 2]) {
          canary = {{ backend = \"new\", cookie = \"canary\", share = \"50%\", release = \"1\" }}\n\
          [[route]]\nname = \"sick\"\npath_prefix = \"/sick\"\nbackend = \"sick\"\n\
          [[route]]\nname = \"lame\"\npath_prefix = \"/lame\"\nbackend = \"gone\"\n\
-         canary = {{ backend = \"old\", share = \"0%\", release = \"2\", mark_cookie = \"lame\" }}\n{}{}{}{}",
+         canary = {{ backend = \"old\", share = \"0%\", release = \"2\", mark_cookie = \"lame\" }}\n\
+         [[route]]\nname = \"full\"\npath_prefix = \"/full\"\nbackend = \"full\"\n\
+         timeouts = {{ response = \"1h\" }}\n\
+         [[backend]]\nname = \"full\"\nqueue = {{ timeout = \"10ms\" }}\n\
+         server = [{{ name = \"f\", address = \"{}\", max_requests = 1 }}]\n\
+         [[backend]]\nname = \"leaving\"\nsticky = true\nserver = [\
+         {{ name = \"l\", address = \"127.0.0.1:9\", admin = {{ drain_until = 2099-01-01T00:00:00Z }} }}, \
+         {{ name = \"m\", address = \"127.0.0.2:9\", admin = \"maintenance\" }}]\n{}{}{}{}",
+        full.address,
         backend("old", &[("o", good.address)]),
         backend("new", &[("n", good.address)]),
         backend("sick", &[("s", hangs_up.address), ("t", hangs_up.address)]),
@@ -136,11 +150,14 @@ fn busy() -> (Lb, [Origin; 2]) {
         dead = unused_address(),
     );
     let lb = Setup::new(Driver::Auto, config).file("secret", SECRETS).start();
-    (lb, [good, hangs_up])
+    let mut holds = Client::connect(lb.web());
+    holds.send("GET /full HTTP/1.1\r\nHost: a\r\n\r\n");
+    full.wait_for("it to have its place", |records| records.iter().any(|(bytes, _)| !bytes.is_empty()));
+    (lb, [good, hangs_up, full], holds)
 }
 
 fn traffic(lb: &Lb) {
-    for target in ["/shop/1", "/shop/500", "/sick", "/lame", "/nowhere"] {
+    for target in ["/shop/1", "/shop/500", "/sick", "/lame", "/nowhere", "/full"] {
         for cookie in ["always", "never"] {
             once(lb.web(), format!("GET {target} HTTP/1.1\r\nHost: a\r\nCookie: canary={cookie}\r\n\r\n"));
         }
@@ -149,7 +166,7 @@ fn traffic(lb: &Lb) {
 
 #[test]
 fn every_shipped_query_finds_something() {
-    let (lb, _origins) = busy();
+    let (lb, _origins, _holds) = busy();
     let prometheus = Prometheus::start(lb.admin);
     until("prometheus to listen", || TcpStream::connect(prometheus.address).is_ok());
     until("prometheus to be ready", || get(prometheus.address, "prometheus", "/-/ready").status() == 200);
@@ -205,7 +222,7 @@ fn every_shipped_query_finds_something() {
         .iter()
         .map(|alert| alert["metric"]["alertname"].as_str().unwrap().to_owned())
         .collect();
-    for expected in ["LbFailing", "LbFallingBack", "LbLosingRecords", "LbRetrying"] {
+    for expected in ["LbFailing", "LbFallingBack", "LbLosingRecords", "LbQueueRefusing", "LbRetrying"] {
         assert!(pending.contains(expected), "{expected} is not in {pending:?}");
     }
 }

@@ -21,6 +21,7 @@ on_both_drivers! {
     a_full_server_is_not_a_dead_one,
     a_raised_bound_lets_those_in_who_wait,
     what_waits_is_not_lost_on_a_reload,
+    who_waits_is_seen_everywhere,
 }
 
 /// A server that answers when it is told to, and remembers what it has at once.
@@ -125,6 +126,7 @@ fn a_bound_is_kept_over_all_workers(driver: Driver) {
     let lb = Setup::new(driver, config).workers(4).start();
     let mut clients: Vec<Client> = (0..12).map(|n| ask(lb.web(), &format!("/{n}"))).collect();
     await_queue(&lb, 10);
+    desk.await_came(2);
     assert_eq!(desk.came().len(), 2);
     desk.open();
     for client in &mut clients {
@@ -342,4 +344,45 @@ fn what_waits_is_not_lost_on_a_reload(driver: Driver) {
     }
     assert_eq!(desk.came().last().map(String::as_str), Some("/new"));
     assert_eq!(desk.most(), 1);
+}
+
+fn who_waits_is_seen_everywhere(driver: Driver) {
+    let (desk, origin) = Desk::start("a");
+    let config = limited(1, &servers(&[("a", origin.address)]));
+    let lb = Setup::new(driver, config).log(JSON).start();
+    let mut clients = one_by_one(&lb, &desk, 4);
+    let page = lb.admin_get("/servers").text();
+    let line = page.lines().find(|line| line.starts_with("app  ")).unwrap_or_else(|| panic!("{page}"));
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["app", "1", "3", "1000", "3"], "{page}");
+    assert!(page.contains("1 of 1, full"), "{page}");
+    let json: serde_json::Value =
+        serde_json::from_str(&lb.admin_get("/servers?format=json").text()).expect("JSON");
+    assert_eq!(json["queues"][0]["waiting"], 3, "{json}");
+    let stats =
+        || -> serde_json::Value { serde_json::from_str(&lb.admin_get("/stats").text()).expect("JSON") };
+    let app = &stats()["backends"][0];
+    assert_eq!((&app["waiting"], &app["may_wait"]), (&3.into(), &1000.into()), "{app}");
+    assert_eq!(app["servers"][0]["max_requests"], 1, "{app}");
+    let screen = std::process::Command::new(crate::harness::lb::BINARY)
+        .args(["top", "--once", "--at", &lb.admin.to_string()])
+        .output()
+        .unwrap();
+    let screen = String::from_utf8(screen.stdout).unwrap();
+    assert!(screen.contains(" wait ") && screen.contains("up: full"), "{screen}");
+    assert_eq!(lb.metric("lb_backend_queue_seconds_count", &["backend=\"app\""]), 0.0, "they wait yet");
+    desk.open();
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().status(), 200));
+    assert_eq!(lb.metric("lb_backend_queue_seconds_count", &["backend=\"app\""]), 3.0);
+    assert!(lb.metric("lb_backend_queue_seconds_sum", &["backend=\"app\""]) > 0.0);
+    until("the times of those who waited", || stats()["backends"][0]["waits"]["p50"].as_f64() > Some(0.0));
+    // Each line says for how long; who did not wait has none.
+    let line = |target: &str| -> serde_json::Value {
+        serde_json::from_str(&lb.access_line(&[&format!("\"target\":\"{target}\"")])).expect("JSON")
+    };
+    assert_eq!(line("/0")["queue_us"], serde_json::Value::Null);
+    for target in ["/1", "/2", "/3"] {
+        let line = line(target);
+        let (queue_us, before_us) = (line["queue_us"].as_u64(), line["before_us"].as_u64());
+        assert!(queue_us > Some(0) && queue_us <= before_us, "{line}");
+    }
 }

@@ -1,15 +1,19 @@
 //! `/servers`: how every server stands, and why. Text for people, `?format=json` for programs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::{RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use lb_core::spec::Admin;
 use lb_core::{Health, ServerIndex};
 use serde_json::{Value, json};
 
-use crate::control::Shared;
+use crate::config::moment::Moment;
+use crate::control::{Current, Shared};
+use crate::drain::Shown as Leaving;
 use crate::health::Shown;
 use crate::health::words::time;
 
@@ -17,14 +21,25 @@ use crate::health::words::time;
 const VERSION: u32 = 1;
 
 pub(super) async fn show(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
-    let rows = rows(&shared);
+    let current = shared.current();
+    let (rows, queues) = (rows(&shared, &current), queues(&shared, &current));
     if query.as_deref() == Some("format=json") {
         let servers: Vec<Value> = rows.iter().map(Row::json).collect();
-        let answer = json!({"version": VERSION, "servers": servers});
+        let queues: Vec<Value> = queues.iter().map(Line::json).collect();
+        let answer = json!({"version": VERSION, "servers": servers, "queues": queues});
         return ([(CONTENT_TYPE, "application/json")], format!("{answer}\n")).into_response();
     }
-    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text(&rows)).into_response()
+    let mut page = text(SERVERS, rows.iter().map(Row::cells));
+    if !queues.is_empty() {
+        page = format!("{page}\n{}", text(QUEUES, queues.iter().map(Line::cells)));
+    }
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], page).into_response()
 }
+
+const SERVERS: [&str; 8] =
+    ["server", "address", "role", "admin", "in flight", "health", "since", "last check"];
+
+const QUEUES: [&str; 5] = ["backend", "in flight", "waiting", "may wait", "have waited"];
 
 /// A server: what is wanted of it, what picks see, and what its checks say.
 struct Row {
@@ -33,18 +48,41 @@ struct Row {
     address: String,
     weight: u32,
     backup: bool,
-    admin: &'static str,
-    health: Health,
-    /// For how long yet connect failures keep it out of picks.
-    removed: Duration,
-    in_flight: u32,
+    admin: Admin,
+    leaving: Option<Leaving>,
+    stand: Stand,
     shown: Option<Shown>,
+    /// When the page was made.
+    at: Moment,
 }
 
-fn rows(shared: &Shared) -> Vec<Row> {
-    let current = shared.current();
-    let (table, now) = (&current.table, shared.workers.now());
+/// How it stands.
+enum Stand {
+    /// As picks see it.
+    Known {
+        health: Health,
+        /// For how long yet connect failures keep it out of picks.
+        removed: Duration,
+        in_flight: u32,
+        max_requests: Option<u32>,
+    },
+    /// Its name stands for no address, for this reason.
+    NoAddress(String),
+}
+
+/// Who waits for a backend whose servers may be full.
+struct Line {
+    backend: String,
+    in_flight: u32,
+    waiting: u32,
+    may_wait: u32,
+    entered: u64,
+}
+
+fn rows(shared: &Shared, current: &Current) -> Vec<Row> {
+    let (table, now, at) = (&current.table, shared.workers.now(), Moment::now());
     let mut shown = shared.health.shown(now).into_iter();
+    let mut leaving: HashMap<_, _> = shared.drains.shown(now).into_iter().collect();
     let servers = table.snapshot.servers().iter().enumerate();
     let rows = servers.map(|(place, server)| {
         let live = table.server_live(ServerIndex(place as u32));
@@ -56,14 +94,73 @@ fn rows(shared: &Shared) -> Vec<Row> {
             address: live.address().to_string(),
             weight: server.weight,
             backup: server.backup,
-            admin: live.admin().word(),
-            health: live.health(),
-            removed: live.removed_until().saturating_sub(now),
-            in_flight: live.in_flight(),
+            admin: live.admin(),
+            leaving: leaving.remove(&server.identity),
+            stand: Stand::Known {
+                health: live.health(),
+                removed: live.removed_until().saturating_sub(now),
+                in_flight: live.in_flight(),
+                max_requests: live.max_requests(),
+            },
             shown: shown.map(|(_, shown)| shown),
+            at,
         }
     });
-    rows.collect()
+    let nowhere = shared.unresolved(current).into_iter().map(|it| Row {
+        backend: it.backend_name,
+        name: it.name,
+        address: it.address,
+        weight: it.weight,
+        backup: it.backup,
+        admin: it.admin,
+        leaving: None,
+        stand: Stand::NoAddress(it.why),
+        shown: None,
+        at,
+    });
+    rows.chain(nowhere).collect()
+}
+
+fn queues(shared: &Shared, current: &Current) -> Vec<Line> {
+    let table = &current.table;
+    let limited = table.snapshot.backends().iter().filter_map(|backend| Some((backend, backend.queue?)));
+    let readings = shared.workers.queues().into_iter();
+    let readings: HashMap<_, _> = readings.map(|it| (it.backend, it.numbers)).collect();
+    let lines = limited.map(|(backend, queue)| {
+        let servers = &table.live.servers()[backend.servers.start as usize..backend.servers.end as usize];
+        let numbers = readings.get(&backend.name);
+        Line {
+            backend: backend.name.to_string(),
+            in_flight: servers.iter().map(|live| live.in_flight()).sum(),
+            waiting: numbers.map_or(0, |it| it.waiting),
+            may_wait: queue.requests,
+            entered: numbers.map_or(0, |it| it.entered),
+        }
+    });
+    lines.collect()
+}
+
+impl Line {
+    fn json(&self) -> Value {
+        json!({
+            "backend": self.backend,
+            "in_flight": self.in_flight,
+            "waiting": self.waiting,
+            "may_wait": self.may_wait,
+            "have_waited": self.entered,
+        })
+    }
+
+    fn cells(&self) -> [String; 5] {
+        let Line { backend, in_flight, waiting, may_wait, entered } = self;
+        [
+            backend.clone(),
+            in_flight.to_string(),
+            waiting.to_string(),
+            may_wait.to_string(),
+            entered.to_string(),
+        ]
+    }
 }
 
 /// Whole seconds and milliseconds, as a program adds them up.
@@ -95,19 +192,32 @@ impl Row {
             .and_then(|it| it.ejected.as_ref())
             .map(|(ejection, left)| json!({"why": ejection.offence.to_string(), "for_s": seconds(*left)}));
         let change = shown.and_then(|it| it.turned.as_ref());
+        let (health, removed, in_flight, max_requests) = match &self.stand {
+            Stand::Known { health, removed, in_flight, max_requests } => {
+                (health.word(), *removed, *in_flight, *max_requests)
+            }
+            Stand::NoAddress(_) => ("no address", Duration::ZERO, 0, None),
+        };
+        let (address, unresolved) = match &self.stand {
+            Stand::Known { .. } => (Some(&self.address), None),
+            Stand::NoAddress(why) => (None, Some(json!({"name": self.address, "why": why}))),
+        };
         json!({
             "backend": self.backend,
             "server": self.name,
-            "address": self.address,
+            "address": address,
+            "unresolved": unresolved,
             "weight": self.weight,
             "backup": self.backup,
-            "admin": self.admin,
-            "up": self.health == Health::Up,
-            "health": self.health.word(),
+            "admin": self.admin.word(),
+            "leaving": self.leaving.as_ref().map(leaving_json),
+            "up": health == Health::Up.word(),
+            "health": health,
             "changed_at": change.map(|(at, _)| since(at)),
             "changed_words": change.map(|(_, words)| words),
-            "removed_for_s": seconds(self.removed),
-            "in_flight": self.in_flight,
+            "removed_for_s": seconds(removed),
+            "in_flight": in_flight,
+            "max_requests": max_requests,
             "check": check,
             "ejection": ejection,
             "ejections": shown.map_or(0, |it| it.totals.ejections),
@@ -115,12 +225,38 @@ impl Row {
     }
 
     /// The cells of its line.
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self) -> [String; 8] {
         let role = if self.backup { "backup".to_owned() } else { format!("weight {}", self.weight) };
-        let mut health = self.health.word().to_owned();
-        if !self.removed.is_zero() {
-            health.push_str(&format!("; connects failed, out of picks for {}", time(self.removed)));
-        }
+        let admin = self.leaving.as_ref().map_or(self.admin.word().to_owned(), |it| it.words(self.at));
+        let name = format!("{}/{}", self.backend, self.name);
+        let (health, in_flight) = match &self.stand {
+            Stand::NoAddress(why) => {
+                let nothing = || "-".to_owned();
+                let address = self.address.clone();
+                return [
+                    name,
+                    address,
+                    role,
+                    admin,
+                    nothing(),
+                    "no address".to_owned(),
+                    nothing(),
+                    why.clone(),
+                ];
+            }
+            Stand::Known { health, removed, in_flight, max_requests } => {
+                let mut health = health.word().to_owned();
+                if !removed.is_zero() {
+                    health.push_str(&format!("; connects failed, out of picks for {}", time(*removed)));
+                }
+                let in_flight = match max_requests {
+                    None => in_flight.to_string(),
+                    Some(most) if in_flight >= most => format!("{in_flight} of {most}, full"),
+                    Some(most) => format!("{in_flight} of {most}"),
+                };
+                (health, in_flight)
+            }
+        };
         let shown = self.shown.as_ref();
         let turned = shown.and_then(|it| it.turned.as_ref());
         let since = turned.and_then(|(at, _)| SystemTime::now().duration_since(*at).ok());
@@ -136,10 +272,11 @@ impl Row {
             check.push_str(&format!("; ejected for {} yet: {}", time(*left), ejection.offence));
         }
         [
-            format!("{}/{}", self.backend, self.name),
+            name,
             self.address.clone(),
             role,
-            self.admin.to_owned(),
+            admin,
+            in_flight,
             health,
             since.map(time).unwrap_or_else(|| "-".to_owned()),
             check,
@@ -147,11 +284,28 @@ impl Row {
     }
 }
 
-fn text(rows: &[Row]) -> String {
-    let head = ["server", "address", "role", "admin", "health", "since", "last check"].map(str::to_owned);
-    let lines: Vec<[String; 7]> = std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
+fn leaving_json(it: &Leaving) -> Value {
+    let (requests, within) = it.lately;
+    json!({
+        "since_s": seconds(it.since),
+        "until": it.until.map(|(moment, _)| moment.to_string()),
+        "until_in_s": it.until.map(|(_, left)| seconds(left)),
+        "over": it.over,
+        "idle_s": it.idle.map(seconds),
+        "empty_after_s": it.empty_after.map(seconds),
+        "requests": requests,
+        "requests_within_s": seconds(within),
+    })
+}
+
+/// A table: its columns as wide as they must be.
+fn text<const COLUMNS: usize>(
+    head: [&str; COLUMNS],
+    rows: impl Iterator<Item = [String; COLUMNS]>,
+) -> String {
+    let lines: Vec<[String; COLUMNS]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 7] = std::array::from_fn(width);
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
     let mut out = String::new();
     for line in &lines {
         for (cell, width) in line.iter().zip(widths) {

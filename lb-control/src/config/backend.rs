@@ -1,9 +1,10 @@
 //! Backends and their servers.
 
-use lb_core::spec::{Address, Admin, BackendSpec, HashKey, Policy, ServerSpec, Share, StickySpec};
+use std::collections::HashMap;
+
+use lb_core::spec::{Address, BackendSpec, HashKey, Policy, ServerSpec, Share, StickySpec};
 
 use super::address::{self, HostPort};
-use super::health;
 use super::queue::queue;
 use super::reader::{Located, Reader, Scope};
 use super::settings::{retry, timeouts};
@@ -11,6 +12,8 @@ use super::shapes;
 use super::source::Span;
 use super::tree::Value;
 use super::value::Refused;
+use super::{drain, health};
+use crate::drain::DrainSettings;
 use crate::health::HealthSettings;
 use crate::health::settings::Target;
 use crate::resolve::{Kind, Question};
@@ -45,26 +48,25 @@ pub(crate) enum Way {
     Service,
 }
 
-pub(super) fn backends(
-    reader: &mut Reader<'_>,
-    root: Scope<'_>,
-) -> (Vec<BackendSpec>, Vec<NamedServer>, HealthSettings) {
-    let mut named = Vec::new();
-    let mut health = HealthSettings::default();
-    let mut backends = Vec::new();
-    for (index, scope) in reader.tables(root, "backend", &shapes::BACKEND).into_iter().enumerate() {
-        backends.push(backend(reader, scope, index, &mut named, &mut health));
-    }
-    (backends, named, health)
+/// What was read of all backends.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) backends: Vec<BackendSpec>,
+    pub(super) named: Vec<NamedServer>,
+    pub(super) health: HealthSettings,
+    pub(super) drains: DrainSettings,
 }
 
-fn backend(
-    reader: &mut Reader<'_>,
-    scope: Scope<'_>,
-    index: usize,
-    named: &mut Vec<NamedServer>,
-    healths: &mut HealthSettings,
-) -> BackendSpec {
+pub(super) fn backends(reader: &mut Reader<'_>, root: Scope<'_>) -> Found {
+    let mut found = Found::default();
+    for scope in reader.tables(root, "backend", &shapes::BACKEND) {
+        let backend = backend(reader, scope, &mut found);
+        found.backends.push(backend);
+    }
+    found
+}
+
+fn backend(reader: &mut Reader<'_>, scope: Scope<'_>, found: &mut Found) -> BackendSpec {
     let policies: Vec<_> = Policy::ALL.iter().map(|policy| (policy.word(), *policy)).collect();
     let name =
         reader.required(scope, "name", "a name such as \"app\"").map(|name| name.value).unwrap_or_default();
@@ -98,8 +100,12 @@ fn backend(
         );
     }
     let mut watched = health::health(reader, scope);
+    let mut ends = HashMap::new();
     for (place, scope) in reader.tables(scope, "server", &shapes::SERVER).into_iter().enumerate() {
-        let (server, name) = server(reader, scope);
+        let (mut server, name) = server(reader, scope);
+        let (admin, end) = drain::admin(reader, scope, backend.sticky.is_some());
+        server.admin = admin;
+        ends.extend(end.map(|end| (server.name.as_str().into(), end)));
         let target = health::target(reader, scope, "check_address", "check_port");
         if watched.checks.is_none() && !reader.broken.contains(&scope.span) {
             for key in ["check_address", "check_port"] {
@@ -109,8 +115,8 @@ fn backend(
             watched.targets.insert(server.name.clone(), target);
         }
         backend.servers.push(server);
-        named.extend(name.map(|name| NamedServer {
-            backend: index,
+        found.named.extend(name.map(|name| NamedServer {
+            backend: found.backends.len(),
             backend_name: backend.name.clone(),
             server: place,
             question: name.question,
@@ -126,8 +132,9 @@ fn backend(
     {
         reader.no_effect(scope, "outliers", "there is one server only, and the last one is never ejected");
     }
-    backend.annex = watched.content();
-    healths.insert(&backend.name, watched);
+    backend.annex = watched.content() + &crate::drain::content(&ends);
+    found.health.insert(&backend.name, watched);
+    found.drains.insert(&backend.name, backend.sticky.is_some(), ends);
     backend
 }
 
@@ -164,7 +171,6 @@ fn server(reader: &mut Reader<'_>, scope: Scope<'_>) -> (ServerSpec, Option<Name
     if way == Way::Service {
         reader.no_effect(scope, "weight", "the records of a service have weights of their own");
     }
-    let states = [("ready", Admin::Ready), ("drain", Admin::Drain), ("maintenance", Admin::Maintenance)];
     let most = i64::from(lb_core::defaults::WEIGHT_MAX);
     let server = ServerSpec {
         name: reader
@@ -174,7 +180,6 @@ fn server(reader: &mut Reader<'_>, scope: Scope<'_>) -> (ServerSpec, Option<Name
         address,
         weight: reader.integer(scope, "weight", 0..=most).map(|found| found.value as u32),
         backup: reader.boolean(scope, "backup").unwrap_or(false),
-        admin: reader.choice(scope, "admin", &states, &[]).map(|found| found.value).unwrap_or_default(),
         zone: reader.string(scope, "zone").map(|zone| zone.value),
         labels: reader
             .pairs(scope, "labels")
@@ -184,6 +189,7 @@ fn server(reader: &mut Reader<'_>, scope: Scope<'_>) -> (ServerSpec, Option<Name
         max_requests: reader
             .integer(scope, "max_requests", 1..=i64::from(u32::MAX))
             .map(|it| it.value as u32),
+        ..ServerSpec::default()
     };
     (server, named)
 }

@@ -27,7 +27,10 @@ codes! {
     DRAINING = "LB064", "A reload was asked for while draining.";
     SERIES = "LB065", "There could be more series of metrics than there may be.";
     CHECK = "LB066", "A check or a watch on outliers that cannot be carried out as it is written.";
+    DRAIN_END = "LB084", "A drain that lasts no time, or longer than 90 days.";
     NOT_BUILT_IN = "LB086", "A key for which the program was built without the feature.";
+    DRAIN_OVER = "LB120", "A drain whose end has passed.";
+    DRAIN_OF_NOBODY = "LB121", "An end of a drain in a backend whose sessions do not stay.";
     GRPC_PORT = "LB122", "OTLP over HTTP at the port where collectors speak gRPC.";
     OWN_KEYS = "LB150", "The keys are this node's own, so nodes disagree.";
     PASSING_KEYS = "LB151", "The keys are made anew at every start.";

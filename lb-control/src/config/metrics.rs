@@ -204,7 +204,7 @@ pub(super) fn sink(text: &str, port: u16) -> Result<SinkAddress, Refused> {
 }
 
 /// Refuses a configuration that could have more series than it may. One that says nothing of metrics has its routes
-/// not told apart instead, if that is enough: many routes are no mistake.
+/// not told apart instead, if that is enough: many routes are no mistake. Returns how many servers may be told apart.
 pub(super) fn check(
     bound: Option<Span>,
     settings: &mut MetricsSettings,
@@ -212,21 +212,24 @@ pub(super) fn check(
     workers: Option<usize>,
     names: usize,
     report: &mut Report,
-) {
+) -> usize {
     let workers = workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let of = Counts { workers, names };
     let budget = Budget::of(snapshot, &*settings, of);
+    let servers_max = |budget: Budget| budget.servers_max(settings.series_max);
     if budget.total() <= settings.series_max {
-        return;
+        return servers_max(budget);
     }
     let coarser = MetricsSettings { routes: false, ..settings.clone() };
-    if bound.is_none() && Budget::of(snapshot, &coarser, of).total() <= settings.series_max {
+    let coarse = Budget::of(snapshot, &coarser, of);
+    if bound.is_none() && coarse.total() <= settings.series_max {
+        let servers_max = servers_max(coarse);
         let message =
             format!("routes are not told apart in metrics: there could be {} series", budget.total());
         let way = format!("`series_max = {}` in [metrics] tells them apart", budget.total());
         report.add(Diagnostic::warning(codes::NOT_TOLD_APART, message).note(way));
         *settings = coarser;
-        return;
+        return servers_max;
     }
     let message = format!(
         "there could be {} series of metrics ({budget}), and `series_max` is {}",
@@ -243,6 +246,7 @@ pub(super) fn check(
         finding = finding.note(format!("in [metrics], there could be {}", ways.join(", ")));
     }
     report.add(finding);
+    snapshot.servers().len()
 }
 
 #[cfg(test)]

@@ -10,10 +10,12 @@
 pub mod address;
 mod backend;
 pub mod codes;
+mod drain;
 mod gather;
 mod health;
 mod log;
 mod metrics;
+pub mod moment;
 mod outliers;
 mod place;
 mod queue;
@@ -42,6 +44,7 @@ use self::address::AdminAddress;
 use self::reader::{Located, Reader, Scope};
 use self::source::{SourceFile, Span};
 use self::tree::{Table, Value};
+use crate::drain::DrainSettings;
 use crate::health::HealthSettings;
 use crate::report::{Diagnostic, Report};
 use crate::resolve::ask::Asker;
@@ -104,6 +107,8 @@ pub struct Config {
     pub trace: Option<TraceSettings>,
     /// What is counted apart, and where it goes.
     pub metrics: MetricsSettings,
+    /// Servers that metrics tell apart at most, as the bound on series has it: names may come to stand for more.
+    pub servers_told_apart: usize,
     /// How names are asked for.
     pub resolver: ResolverSettings,
     /// The servers whose addresses are names.
@@ -112,6 +117,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// How servers are checked and watched.
     pub health: Arc<HealthSettings>,
+    /// When drains end.
+    pub drains: Arc<DrainSettings>,
     /// What the core compiled.
     pub spec: Spec,
 }
@@ -247,7 +254,8 @@ impl Draft {
         if let Some(snapshot) = &snapshot {
             let Config { metrics, engine, .. } = &mut document.config;
             let (bound, workers) = (document.metrics_bound, engine.workers);
-            metrics::check(bound, metrics, snapshot, workers, names.len(), &mut report);
+            document.config.servers_told_apart =
+                metrics::check(bound, metrics, snapshot, workers, names.len(), &mut report);
         }
         if document.config.listeners.is_empty() && !report.failed() {
             let nothing =
@@ -319,7 +327,7 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
     let retry = settings::retry(&mut reader, root, &shapes::RETRY);
     let (listeners, listener_specs) = settings::listeners(&mut reader, root, admin.as_ref());
     let routes = route::routes(&mut reader, root);
-    let (backends, named, health) = backend::backends(&mut reader, root);
+    let backend::Found { backends, named, health, drains } = backend::backends(&mut reader, root);
     resolver::check_bounds(&mut reader, &named);
     let broken = reader.broken;
     let spec = Spec {
@@ -340,10 +348,12 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
         access_log,
         trace,
         metrics: metrics.settings,
+        servers_told_apart: usize::MAX,
         resolver,
         named,
         listeners,
         health: Arc::new(health),
+        drains: Arc::new(drains),
         spec,
     };
     Document { config, tree, broken, secret_file, metrics_bound: metrics.bound }

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::codes;
+use super::moment::Moment;
 use super::source::Span;
 use super::tree::{Node, Table, Value};
 use super::value::{self, Refused};
@@ -193,6 +194,19 @@ impl<'a> Reader<'a> {
     /// A duration.
     pub fn duration(&mut self, scope: Scope<'_>, key: &'static str) -> Option<Located<Duration>> {
         self.numeric_text(scope, key, "s", value::duration)
+    }
+
+    /// A moment: a string, or what TOML has for it.
+    pub fn moment(&mut self, scope: Scope<'_>, key: &'static str) -> Option<Located<Moment>> {
+        let node = scope.table.get(key)?;
+        let Value::Datetime(text) = &node.value else { return self.parsed(scope, key, Moment::parse) };
+        match Moment::parse(text) {
+            Ok(value) => Some(Located { value, span: node.span }),
+            Err(refused) => {
+                self.refuse(node.span, format!("`{key}` cannot be `{text}`"), refused);
+                None
+            }
+        }
     }
 
     /// A number of bytes.

@@ -346,3 +346,9 @@ pub(super) const SERVER: Shape = Shape {
     ],
     later: &["health", "tls", "max_connections", "slow_start", "proxy_protocol"],
 };
+
+pub(super) const ADMIN_STATE: Shape = Shape {
+    what: "a table of `admin`",
+    keys: &["drain", "drain_until"],
+    later: &["maintenance", "maintenance_until", "reason"],
+};

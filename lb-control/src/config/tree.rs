@@ -27,8 +27,8 @@ pub enum Value {
     Float,
     /// A boolean.
     Boolean(bool),
-    /// A date or time, which no key takes.
-    Datetime,
+    /// A date or time, as it would be written in a string.
+    Datetime(String),
     /// An array, or an array of tables.
     Array(Vec<Node>),
     /// A table.
@@ -43,7 +43,7 @@ impl Value {
             Value::Integer(_) => "an integer",
             Value::Float => "a float",
             Value::Boolean(_) => "a boolean",
-            Value::Datetime => "a date",
+            Value::Datetime(_) => "a date",
             Value::Array(_) => "an array",
             Value::Table(_) => "a table",
         }
@@ -140,7 +140,7 @@ fn convert(file: u32, value: toml::Spanned<DeValue<'_>>, malformed: &mut Vec<Mal
         },
         DeValue::Float(_) => Value::Float,
         DeValue::Boolean(value) => Value::Boolean(value),
-        DeValue::Datetime(_) => Value::Datetime,
+        DeValue::Datetime(moment) => Value::Datetime(moment.to_string()),
         DeValue::Array(items) => {
             Value::Array(items.into_iter().map(|item| convert(file, item, malformed)).collect())
         }

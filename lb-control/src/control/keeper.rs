@@ -16,6 +16,7 @@ use lb_core::{Compiled, ContentHash, Health, Snapshot, Table};
 use tokio::sync::{mpsc, oneshot};
 
 use super::compare::compare;
+use super::unresolved::NamedEntry;
 use super::{Command, Current, Reloaded, Shared, configuration};
 use crate::changes::{Change, Kind};
 use crate::config::{Config, Draft, NamedServer, Names, Origin, Purpose, codes, draft};
@@ -249,6 +250,7 @@ impl Keeper {
         self.config.access_log = running.access_log;
         self.config.trace = running.trace;
         self.config.metrics = running.metrics;
+        self.config.servers_told_apart = running.servers_told_apart;
         self.config.listeners = running.listeners;
         let now = Instant::now();
         self.names().fit(self.config.named.iter(), now);
@@ -262,11 +264,15 @@ impl Keeper {
         let before = self.shared.current();
         let table = Arc::new(Table::new(snapshot, Some(&before.table)));
         // Whoever must know a table's servers before anybody is sent to them is told of it here.
-        self.shared.health.fit(&table, &self.config.health, self.shared.workers.now());
+        let now = self.shared.workers.now();
+        self.shared.health.fit(&table, &self.config.health, now);
+        self.shared.drains.fit(&table, &self.config.drains, now);
         self.shared.workers.publish(Arc::clone(&table));
         self.shared.stats.published(&table.snapshot, &self.shared.changes);
+        self.shared.tell_of_bound(&table);
         let (hash, generation) = (table.snapshot.hash(), before.generation + 1);
-        self.shared.put_in_force(Current { table, listeners: before.listeners.clone(), generation });
+        let (listeners, named) = (before.listeners.clone(), NamedEntry::all(&self.config));
+        self.shared.put_in_force(Current { table, listeners, named, generation });
         Applied { hash, generation }
     }
 }

@@ -80,6 +80,7 @@ fn server(note: &ServerNote) -> Value {
         "zone": note.zone,
         "backup": note.backup,
         "admin": note.admin.word(),
+        "drains_for_ms": note.drains_for.map(milliseconds),
         "health": note.health,
         "removed_for_ms": milliseconds(note.removed_for),
         "in_flight": note.in_flight,

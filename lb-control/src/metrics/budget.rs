@@ -7,7 +7,7 @@ use std::fmt;
 
 use lb_core::Snapshot;
 
-use super::collect::{CHECK_SERIES, STATES};
+use super::collect::{CHECK_SERIES, LEAVING_SERIES, STATES};
 use super::family::Edges;
 use super::subjects::{ARM, BACKEND, LISTENER, PROCESS, SERVER, WORKER};
 use super::{haproxy, names};
@@ -54,6 +54,10 @@ pub struct Budget {
     pub backends: u64,
     /// About servers.
     pub servers: u64,
+    /// About one of these.
+    pub per_server: u64,
+    /// How many there are that are told apart.
+    pub servers_known: u64,
 }
 
 impl Budget {
@@ -74,15 +78,12 @@ impl Budget {
         let per_backend = of(BACKEND.len() + STATES.len())
             + some
             + REASONS_MAX
-            + 2 * Edges::Coarse.series()
+            + 3 * Edges::Coarse.series()
             + haproxy(haproxy::PER_BACKEND);
+        // A server, and what is beyond the bound of servers: together, for each backend of a name.
+        let together = of(SERVER.len()) + some + Edges::Coarse.series();
         // Of the live state: up, in flight, picks, changes of health, removals, six classes, three kinds of failures.
-        let per_server = of(SERVER.len())
-            + some
-            + Edges::Coarse.series()
-            + 14
-            + CHECK_SERIES
-            + haproxy(haproxy::PER_SERVER);
+        let per_server = together + 14 + CHECK_SERIES + LEAVING_SERIES + haproxy(haproxy::PER_SERVER);
         Budget {
             process: CONTROL
                 + if names > 0 { names::OF_ALL + names as u64 * names::PER_NAME } else { 0 }
@@ -94,8 +95,17 @@ impl Budget {
                 + haproxy(haproxy::PER_PROCESS),
             routes: arms * per_arm + 2 * targets,
             backends: backends * per_backend,
-            servers: servers * per_server,
+            servers: servers * per_server
+                + if settings.servers { backends.min(names as u64) * together } else { 0 },
+            per_server,
+            servers_known: servers,
         }
+    }
+
+    /// Servers that can be told apart in so many series, when names come to stand for more of them.
+    pub fn servers_max(&self, series_max: u64) -> usize {
+        let left = series_max.saturating_sub(self.total()) / self.per_server.max(1);
+        usize::try_from(self.servers_known + left).unwrap_or(usize::MAX)
     }
 
     /// All of them.
@@ -106,7 +116,7 @@ impl Budget {
 
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Budget { process, routes, backends, servers } = self;
+        let Budget { process, routes, backends, servers, .. } = self;
         write!(f, "{servers} of servers, {routes} of routes, {backends} of backends, {process} of the rest")
     }
 }

@@ -4,8 +4,9 @@ mod process;
 mod routes;
 mod servers;
 
-pub(crate) use servers::{CHECK_SERIES, STATES, state};
+pub(crate) use servers::{CHECK_SERIES, LEAVING_SERIES, STATES, state};
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -28,13 +29,34 @@ pub(super) struct Read {
     pub(super) backends: Vec<BackendReading>,
     pub(super) servers: Vec<ServerReading>,
     pub(super) checks: Vec<(Identity, Shown)>,
+    pub(super) leaving: Vec<(Identity, crate::drain::Shown)>,
+    /// Servers that are told apart, where not all of them are.
+    apart: Option<HashSet<Identity>>,
+}
+
+impl Read {
+    /// Whether a server has series of its own.
+    pub(super) fn tells_apart(&self, identity: &Identity) -> bool {
+        self.apart.as_ref().is_none_or(|apart| apart.contains(identity))
+    }
+
+    /// Which ones have is decided where they are counted.
+    fn note_apart(&mut self, most: usize) {
+        if self.current.table.snapshot.servers().len() > most {
+            let identity = |it: &ServerReading| {
+                let (backend, name) = (Arc::clone(&it.backend), Arc::clone(&it.name));
+                it.address.map(|address| Identity { backend, name, address })
+            };
+            self.apart = Some(self.servers.iter().filter_map(identity).collect());
+        }
+    }
 }
 
 /// All families, those without a sample left out.
 pub(crate) fn families(shared: &Shared) -> Vec<Family> {
     let workers = &shared.workers;
     let settings = &shared.metrics;
-    let read = Read {
+    let mut read = Read {
         current: shared.current(),
         now: workers.now(),
         workers: workers.read(),
@@ -42,7 +64,10 @@ pub(crate) fn families(shared: &Shared) -> Vec<Family> {
         backends: workers.backends(),
         servers: workers.servers(),
         checks: if settings.servers { shared.health.shown(workers.now()) } else { Vec::new() },
+        leaving: if settings.servers { shared.drains.shown(workers.now()) } else { Vec::new() },
+        apart: None,
     };
+    read.note_apart(shared.servers_told_apart);
     let mut families = control(shared, &read);
     families.extend(names::families(shared));
     families.extend(process::families(&read.workers, settings));
@@ -52,6 +77,7 @@ pub(crate) fn families(shared: &Shared) -> Vec<Family> {
     if settings.servers {
         families.extend(servers::live(&read));
         families.extend(servers::checks(&read));
+        families.extend(servers::leaving(&read));
         families.extend(servers::attempts(&read.servers, settings));
     }
     if settings.haproxy {

@@ -104,8 +104,12 @@ pub(super) const BACKEND: &[Number<BackendReading>] = &[
         it.exchanges.retries
     }),
     number(Gauge, "lb_backend_in_flight", "Attempts under way, by backend", |it| it.attempts.active),
-    number(Gauge, "lb_backend_queue", "Requests that wait until a server has room", |it| it.queue.into()),
-    number(Counter, "lb_backend_queued", "Requests that had to wait until a server had room", |it| it.queued),
+    number(Gauge, "lb_backend_queue", "Requests that wait until a server has room", |it| {
+        it.queue.waiting.into()
+    }),
+    number(Counter, "lb_backend_queued", "Requests that had to wait until a server had room", |it| {
+        it.queue.entered
+    }),
     number(Counter, "lb_backend_upstream_connects", "Connections made to its servers", |it| {
         it.attempts.connects
     }),

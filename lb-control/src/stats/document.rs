@@ -220,6 +220,15 @@ pub struct Backend {
     pub states: BTreeMap<String, u64>,
     /// Attempts under way.
     pub in_flight: u64,
+    /// Requests that wait until one of its servers has room.
+    #[serde(default)]
+    pub waiting: u64,
+    /// How many may wait; none if its servers are never full.
+    #[serde(default)]
+    pub may_wait: Option<u64>,
+    /// For how long those waited that have ended waiting within the last seconds; none if there are none.
+    #[serde(default)]
+    pub waits: Option<Quantiles>,
     /// Exchanges of the arms that lead to it.
     pub exchanges: Option<Lately>,
     /// Attempts at its servers.
@@ -233,11 +242,14 @@ pub struct Backend {
 pub struct Server {
     /// Its name.
     pub name: String,
-    /// Its address.
+    /// Its address; of a name that stands for none, the name.
     pub address: String,
     /// `ready`, `drain` or `maintenance`, as people have said.
     pub admin: String,
-    /// `up`, or `down` with the reason, as checks and traffic have shown.
+    /// What becomes of it, if it is not `ready`.
+    #[serde(default)]
+    pub leaving: Option<Leaving>,
+    /// `up`, or `down` with the reason, as checks and traffic have shown; `no address` with the reason.
     pub health: String,
     /// Seconds for which connect failures still keep it out of picks; none if they do not.
     pub removed_for_s: Option<f64>,
@@ -247,8 +259,30 @@ pub struct Server {
     pub backup: bool,
     /// Attempts under way.
     pub in_flight: u64,
+    /// How many there may be; none: as many as come.
+    #[serde(default)]
+    pub max_requests: Option<u64>,
     /// Its attempts; none where servers are not told apart.
     pub lately: Option<Lately>,
+}
+
+/// A server in drain or in maintenance.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// For how many seconds it has been so.
+    pub since_s: f64,
+    /// When its sessions move; none: never.
+    pub until: Option<f64>,
+    /// Whether they have.
+    pub over: bool,
+    /// Seconds for which nothing has been under way; none while something is.
+    pub idle_s: Option<f64>,
+    /// Seconds after which it was empty: nothing under way, and nobody likely to come; none if it is not.
+    pub empty_after_s: Option<f64>,
+    /// Requests that it got within the last minutes, `lately_s` seconds.
+    pub requests: u64,
+    /// See `requests`: up to 300.
+    pub lately_s: f64,
 }
 
 /// A change.
@@ -258,7 +292,7 @@ pub struct Change {
     pub number: u64,
     /// When.
     pub at: f64,
-    /// `start`, `reload`, `share`, `health`, `jump` or `addresses`.
+    /// `start`, `reload`, `share`, `health`, `admin`, `jump` or `addresses`.
     pub kind: String,
     /// Whether it is for the worse.
     pub worse: bool,

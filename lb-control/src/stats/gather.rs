@@ -5,22 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lb_core::snapshot::{Server as Wanted, Target};
-use lb_core::spec::Admin;
-use lb_core::{ServerLive, Table};
+use lb_core::{Identity, ServerLive, Table};
 
 use super::document::{
-    Arm, Backend, Change, Comparison, Listener, Omitted, Process, Route, Server, Snapshot, Stats, VERSION,
-    Worker,
+    Arm, Backend, Change, Comparison, Leaving, Listener, Omitted, Process, Route, Server, Snapshot, Stats,
+    VERSION, Worker,
 };
 use super::keeping::State;
-use super::lately::Came;
+use super::lately::{Came, Window, quantiles};
 use super::splits::share;
 use super::{BACKENDS_SHOWN_MAX, ROUTES_SHOWN_MAX, SERVERS_SHOWN_MAX};
 use crate::changes::Noted;
-use crate::control::Shared;
+use crate::control::{Shared, Unresolved};
+use crate::drain::Shown;
 use crate::metrics::collect::{STATES, state};
 use crate::watch::{self, Watch};
-use crate::workers::{ArmReading, Reading};
+use crate::workers::{ArmReading, QueueNumbers, Reading};
 
 /// Everything as it is now.
 pub(crate) fn stats(shared: &Shared) -> Stats {
@@ -29,10 +29,19 @@ pub(crate) fn stats(shared: &Shared) -> Stats {
     let now = shared.workers.now();
     let shares = shared.recent.shares.served(&arms);
     let changes = shared.changes.newest();
+    let (leaving_servers, unresolved) = (shared.drains.shown(now), shared.unresolved(&current));
     // The two locks are held for as long as it takes to add up, by nobody who serves.
     let watch = shared.watch.state();
     let kept = shared.stats.state();
-    let arms = Arms::new(&arms, shares, &watch.watch);
+    let queues = shared.workers.queues().into_iter();
+    let around = Around {
+        arms: Arms::new(&arms, shares, &watch.watch),
+        kept: &kept,
+        leaving: leaving_servers.into_iter().collect(),
+        queues: queues.map(|it| (it.backend, it.numbers)).collect(),
+        unresolved,
+        now,
+    };
     let table = &current.table;
     let mut omitted = Omitted {
         routes: table.snapshot.routes().len().saturating_sub(ROUTES_SHOWN_MAX) as u64,
@@ -52,8 +61,8 @@ pub(crate) fn stats(shared: &Shared) -> Stats {
         snapshot: Snapshot { hash: table.snapshot.hash().to_string(), generation: current.generation },
         workers: workers(&reading, &kept),
         listeners: listeners(&reading, &kept),
-        routes: routes(table, &arms, &kept),
-        backends: backends(table, &arms, &kept, now, &mut omitted),
+        routes: routes(table, &around.arms, &kept),
+        backends: backends(table, &around, &mut omitted),
         changes: changes.into_iter().map(change).collect(),
         omitted,
     }
@@ -180,13 +189,24 @@ fn routes(table: &Table, known: &Arms, kept: &State) -> Vec<Route> {
     routes
 }
 
-fn backends(table: &Table, arms: &Arms, kept: &State, now: Duration, omitted: &mut Omitted) -> Vec<Backend> {
+/// What is known of backends and servers beside the table.
+struct Around<'a> {
+    arms: Arms,
+    kept: &'a State,
+    leaving: HashMap<Identity, Shown>,
+    queues: HashMap<Arc<str>, QueueNumbers>,
+    unresolved: Vec<Unresolved>,
+    now: Duration,
+}
+
+fn backends(table: &Table, around: &Around<'_>, omitted: &mut Omitted) -> Vec<Backend> {
+    let Around { kept, now, .. } = around;
     let mut room = SERVERS_SHOWN_MAX;
     let mut shown = Vec::new();
-    for backend in table.snapshot.backends().iter().take(BACKENDS_SHOWN_MAX) {
+    for (index, backend) in table.snapshot.backends().iter().enumerate().take(BACKENDS_SHOWN_MAX) {
         let range = backend.servers.start as usize..backend.servers.end as usize;
         let servers = table.snapshot.servers()[range.clone()].iter().zip(&table.live.servers()[range]);
-        let mut attempts = kept.undivided(&backend.name).map(super::lately::Window::sum).unwrap_or_default();
+        let mut attempts = kept.undivided(&backend.name).map(Window::sum).unwrap_or_default();
         let mut states: BTreeMap<String, u64> = STATES.iter().map(|word| ((*word).to_owned(), 0)).collect();
         let mut in_flight = 0;
         let mut list = Vec::new();
@@ -194,23 +214,35 @@ fn backends(table: &Table, arms: &Arms, kept: &State, now: Duration, omitted: &m
             let identity = live.identity();
             let came = kept
                 .server(&identity.backend, &identity.name, identity.address)
-                .map(super::lately::Window::sum)
+                .map(Window::sum)
                 .unwrap_or_default();
             attempts.join(&came);
             in_flight += u64::from(live.in_flight());
-            *states.entry(STATES[state(live, now)].to_owned()).or_default() += 1;
+            *states.entry(STATES[state(live, *now)].to_owned()).or_default() += 1;
             if room > 0 {
                 room -= 1;
-                list.push(server(wanted, live, &came, now));
+                list.push(server(wanted, live, &came, around));
             } else {
                 omitted.servers += 1;
             }
         }
+        for unresolved in around.unresolved.iter().filter(|it| it.backend == index) {
+            if room > 0 {
+                room -= 1;
+                list.push(without_address(unresolved));
+            } else {
+                omitted.servers += 1;
+            }
+        }
+        let waits = kept.queue(&backend.name).map(|window| window.sum().server);
         shown.push(Backend {
             name: backend.name.to_string(),
             states,
             in_flight,
-            exchanges: arms.by_backend.get(&backend.name).and_then(Came::shown),
+            waiting: around.queues.get(&backend.name).map_or(0, |queue| queue.waiting.into()),
+            may_wait: backend.queue.map(|queue| queue.requests.into()),
+            waits: waits.and_then(|waits| quantiles(&waits)),
+            exchanges: around.arms.by_backend.get(&backend.name).and_then(Came::shown),
             attempts: attempts.shown(),
             servers: list,
         });
@@ -218,23 +250,47 @@ fn backends(table: &Table, arms: &Arms, kept: &State, now: Duration, omitted: &m
     shown
 }
 
-fn server(wanted: &Wanted, live: &ServerLive, came: &Came, now: Duration) -> Server {
-    let removed = live.removed_until().saturating_sub(now);
+fn server(wanted: &Wanted, live: &ServerLive, came: &Came, around: &Around<'_>) -> Server {
+    let removed = live.removed_until().saturating_sub(around.now);
     Server {
         name: live.name().to_owned(),
         address: live.address().to_string(),
-        admin: match live.admin() {
-            Admin::Ready => "ready",
-            Admin::Drain => "drain",
-            Admin::Maintenance => "maintenance",
-        }
-        .to_owned(),
+        admin: live.admin().word().to_owned(),
+        leaving: around.leaving.get(live.identity()).map(leaving),
         health: live.health().word().to_owned(),
         removed_for_s: (removed > Duration::ZERO).then_some(removed.as_secs_f64()),
         weight: wanted.weight,
         backup: wanted.backup,
         in_flight: u64::from(live.in_flight()),
+        max_requests: live.max_requests().map(u64::from),
         lately: came.shown(),
+    }
+}
+
+fn leaving(shown: &Shown) -> Leaving {
+    let (requests, lately) = shown.lately;
+    Leaving {
+        since_s: shown.since.as_secs_f64(),
+        until: shown.until.map(|(moment, _)| moment.unix_s as f64),
+        over: shown.over,
+        idle_s: shown.idle.map(|idle| idle.as_secs_f64()),
+        empty_after_s: shown.empty_after.map(|after| after.as_secs_f64()),
+        requests,
+        lately_s: lately.as_secs_f64(),
+    }
+}
+
+/// A name that stands for no address: nothing can come of it, and that is to be seen.
+fn without_address(it: &Unresolved) -> Server {
+    Server {
+        name: it.name.clone(),
+        address: it.address.clone(),
+        admin: it.admin.word().to_owned(),
+        health: format!("no address ({})", it.why),
+        weight: it.weight,
+        backup: it.backup,
+        max_requests: it.max_requests.map(u64::from),
+        ..Server::default()
     }
 }
 

@@ -1,18 +1,19 @@
 //! Keeps the last seconds of servers, listeners and workers. Those of arms are the watch's.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use lb_core::Snapshot;
 
-use super::SERVERS_KEPT_MAX;
 use super::lately::{Totals, Window};
 use super::splits::Splits;
+use super::{BACKENDS_SHOWN_MAX, SERVERS_KEPT_MAX};
 use crate::changes::Changes;
 use crate::control::Shared;
-use crate::workers::{Reading, ServerReading};
+use crate::workers::{QueueReading, Reading, ServerReading};
 
 /// How often it is read. Servers are read seldomer than arms because there are more of them.
 const STEP: Duration = Duration::from_secs(2);
@@ -30,6 +31,7 @@ pub(super) struct State {
     pub(super) splits: Splits,
     read: Option<Instant>,
     servers: HashMap<ServerKey, Window>,
+    queues: HashMap<Arc<str>, Window>,
     listeners: Vec<Window>,
     workers: Vec<Window>,
 }
@@ -42,6 +44,7 @@ impl Kept {
             splits: Splits::new(snapshot),
             read: None,
             servers: HashMap::new(),
+            queues: HashMap::new(),
             listeners: Vec::new(),
             workers: Vec::new(),
         }))
@@ -57,28 +60,30 @@ impl Kept {
     }
 
     fn take(&self, shared: &Shared) {
-        let (reading, servers) = (shared.workers.read(), shared.workers.servers());
-        self.state().take(&reading, servers, Instant::now());
+        let workers = &shared.workers;
+        let (reading, servers, queues) = (workers.read(), workers.servers(), workers.queues());
+        self.state().take(&reading, servers, queues, Instant::now());
     }
 }
 
 impl State {
-    fn take(&mut self, reading: &Reading, servers: Vec<ServerReading>, now: Instant) {
+    fn take(
+        &mut self,
+        reading: &Reading,
+        servers: Vec<ServerReading>,
+        queues: Vec<QueueReading>,
+        now: Instant,
+    ) {
         let before = self.read.replace(now);
         let seconds = before.map_or(0.0, |before| now.saturating_duration_since(before).as_secs_f64());
-        let mut left = std::mem::take(&mut self.servers);
-        for server in servers.into_iter().take(SERVERS_KEPT_MAX) {
-            let key = (server.backend, server.name, server.address);
-            let totals = Totals::attempts(server.attempts);
-            let window = match left.remove(&key) {
-                Some(mut known) => {
-                    known.take(totals, seconds);
-                    known
-                }
-                None => Window::new(totals),
-            };
-            self.servers.insert(key, window);
-        }
+        let servers = servers
+            .into_iter()
+            .take(SERVERS_KEPT_MAX)
+            .map(|server| ((server.backend, server.name, server.address), Totals::attempts(server.attempts)));
+        take_keyed(&mut self.servers, servers, seconds);
+        let queues = queues.into_iter().take(BACKENDS_SHOWN_MAX);
+        let queues = queues.filter_map(|it| Some((it.backend, Totals::waits(it.numbers.waits?))));
+        take_keyed(&mut self.queues, queues, seconds);
         let workers = reading.workers.iter().map(|worker| Totals::exchanges(&worker.requests));
         take_all(&mut self.workers, workers, seconds);
         let listeners = reading.listeners.iter().map(|listener| Totals::exchanges(&listener.requests));
@@ -95,6 +100,11 @@ impl State {
         self.servers.get(&(Arc::clone(backend), Arc::from(""), None))
     }
 
+    /// How long requests waited for a backend's servers within the last seconds.
+    pub(super) fn queue(&self, backend: &Arc<str>) -> Option<&Window> {
+        self.queues.get(backend)
+    }
+
     /// The listener's at this place.
     pub(super) fn listener(&self, place: usize) -> Option<&Window> {
         self.listeners.get(place)
@@ -103,6 +113,25 @@ impl State {
     /// The worker's at this place.
     pub(super) fn worker(&self, place: usize) -> Option<&Window> {
         self.workers.get(place)
+    }
+}
+
+/// What is not read any more is forgotten.
+fn take_keyed<K: Eq + Hash>(
+    windows: &mut HashMap<K, Window>,
+    totals: impl Iterator<Item = (K, Totals)>,
+    seconds: f64,
+) {
+    let mut left = std::mem::take(windows);
+    for (key, totals) in totals {
+        let window = match left.remove(&key) {
+            Some(mut known) => {
+                known.take(totals, seconds);
+                known
+            }
+            None => Window::new(totals),
+        };
+        windows.insert(key, window);
     }
 }
 

@@ -38,6 +38,11 @@ impl Totals {
             attempt: numbers.attempt,
         }
     }
+
+    /// Of requests that have waited for servers with room: their times alone.
+    pub(super) fn waits(waits: Histogram) -> Totals {
+        Totals { attempt: waits, ..Totals::default() }
+    }
 }
 
 /// What came within some seconds.
@@ -91,7 +96,7 @@ impl Came {
     }
 }
 
-fn quantiles(times: &Times) -> Option<Quantiles> {
+pub(super) fn quantiles(times: &Times) -> Option<Quantiles> {
     let of = |share| times.quantile(share);
     Some(Quantiles { p50: of(0.5)?, p90: of(0.9)?, p99: of(0.99)? })
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use lb_control::admin::AdminSocket;
 use lb_control::admin::client::get;
 use lb_control::config::{Loaded, Origin, Purpose, load_blocking};
+use lb_control::drain::Drains;
 use lb_control::health::Watcher;
 use lb_control::{ArmReading, BackendReading, Control, Reading, ServerReading, Setup, SpanReading, Workers};
 use lb_core::Table;
@@ -92,12 +93,15 @@ impl Running {
         let table = Arc::new(Table::new(plan.snapshot, None));
         let health = Watcher::default();
         health.fit(&table, &plan.config.health, workers.now());
+        let drains = Drains::default();
+        drains.fit(&table, &plan.config.drains, workers.now());
         let setup = Setup {
             origin,
             config: plan.config,
             carried: plan.carried,
             table,
             health,
+            drains,
             workers: Arc::clone(&workers) as Arc<_>,
             admin,
         };

@@ -1,6 +1,6 @@
 //! Backends and servers.
 
-use lb_core::{Health, ServerLive};
+use lb_core::{Health, Identity, ServerLive};
 
 use super::super::family::{Edges, Family, Kind, Labels, Value};
 use super::super::subjects::{BACKEND, SERVER};
@@ -61,6 +61,16 @@ pub(super) fn backends(read: &Read, settings: &MetricsSettings) -> Vec<Family> {
         &subjects,
         |labels, it| vec![sample(labels, Value::Times(it.attempts.attempt.clone(), Edges::Coarse))],
     ));
+    families.push(spread(
+        Kind::Histogram,
+        "lb_backend_queue_seconds",
+        "Times that requests waited until a server had room, or gave up, by backend",
+        &subjects,
+        |labels, it| {
+            let waits = it.queue.waits.iter();
+            waits.map(|waits| sample(labels, Value::Times(waits.clone(), Edges::Coarse))).collect()
+        },
+    ));
     let table = &read.current.table;
     let states = table.snapshot.backends().iter().flat_map(|backend| {
         let labels = Labels::of(vec![label("backend", &backend.name)]);
@@ -79,6 +89,10 @@ pub(super) fn backends(read: &Read, settings: &MetricsSettings) -> Vec<Family> {
     families
 }
 
+fn labels_of(identity: &Identity) -> Labels {
+    server_labels(&identity.backend, &identity.name, &identity.address.to_string())
+}
+
 fn server_labels(backend: &str, name: &str, address: &str) -> Labels {
     Labels::of(vec![label("backend", backend), label("server", name), label("address", address)])
 }
@@ -91,10 +105,8 @@ pub(super) fn live(read: &Read) -> Vec<Family> {
         .live
         .servers()
         .iter()
-        .map(|server| {
-            let address = server.address().to_string();
-            (server_labels(server.backend(), server.name(), &address), &**server)
-        })
+        .filter(|server| read.tells_apart(server.identity()))
+        .map(|server| (labels_of(server.identity()), &**server))
         .collect();
     let one = |labels: &Labels, value| vec![sample(labels, value)];
     vec![
@@ -160,9 +172,8 @@ pub(super) fn checks(read: &Read) -> Vec<Family> {
     let subjects: Vec<_> = read
         .checks
         .iter()
-        .map(|(identity, shown)| {
-            (server_labels(&identity.backend, &identity.name, &identity.address.to_string()), shown)
-        })
+        .filter(|(identity, _)| read.tells_apart(identity))
+        .map(|(identity, shown)| (labels_of(identity), shown))
         .collect();
     let checked: Vec<_> = subjects.iter().filter(|(_, it)| it.checked).cloned().collect();
     let one = |labels: &Labels, value| vec![sample(labels, value)];
@@ -192,6 +203,33 @@ pub(super) fn checks(read: &Read) -> Vec<Family> {
             &subjects,
             |labels, it| one(labels, Value::Count(it.totals.ejections)),
         ),
+    ]
+}
+
+/// Series that [`leaving`] has for a server.
+pub(crate) const LEAVING_SERIES: u64 = 3;
+
+/// Servers in drain and in maintenance, and what is left on them.
+pub(super) fn leaving(read: &Read) -> Vec<Family> {
+    let leaving = read.leaving.iter().filter(|(identity, _)| read.tells_apart(identity));
+    let subjects: Vec<_> = leaving.map(|(identity, shown)| (labels_of(identity), shown)).collect();
+    let gauge = |name, help, value: fn(&crate::drain::Shown) -> Option<Value>| {
+        spread(Kind::Gauge, name, help, &subjects, |labels, it| {
+            value(it).map(|value| sample(labels, value)).into_iter().collect()
+        })
+    };
+    vec![
+        gauge("lb_server_empty", "1 when nothing is left on a server in drain or in maintenance", |it| {
+            Some(Value::Level(u64::from(it.empty_after.is_some())))
+        }),
+        gauge(
+            "lb_server_empty_after_seconds",
+            "How long it took from drain or maintenance until then",
+            |it| it.empty_after.map(|after| Value::Part(after.as_secs_f64())),
+        ),
+        gauge("lb_server_drain_until_seconds", "When the server's own sessions move, in Unix time", |it| {
+            it.until.map(|(moment, _)| Value::Level(moment.unix_s))
+        }),
     ]
 }
 

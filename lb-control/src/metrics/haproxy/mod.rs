@@ -64,7 +64,9 @@ const FRONTEND: &[Number<ListenerReading>] = &[
 
 const BACKEND: &[Number<BackendReading>] = &[
     (Kind::Gauge, "haproxy_backend_current_sessions", "Exchanges under way", |it| it.exchanges.active),
-    (Kind::Gauge, "haproxy_backend_current_queue", "Requests that wait for a server", |it| it.queue.into()),
+    (Kind::Gauge, "haproxy_backend_current_queue", "Requests that wait for a server", |it| {
+        it.queue.waiting.into()
+    }),
     (Kind::Counter, "haproxy_backend_sessions", "Exchanges", |it| it.exchanges.ended() + it.exchanges.active),
     (Kind::Counter, "haproxy_backend_http_requests", "Exchanges", |it| {
         it.exchanges.ended() + it.exchanges.active

@@ -1,0 +1,95 @@
+//! Servers of the file whose names stand for no address: no table has them, and people must see them.
+
+use std::sync::{Arc, PoisonError};
+
+use lb_core::spec::Admin;
+
+use super::{Current, Shared};
+use crate::config::{Config, NamedServer};
+
+/// A server of the file whose address is a name.
+#[derive(Debug)]
+pub(crate) struct NamedEntry {
+    server: NamedServer,
+    name: String,
+    weight: u32,
+    backup: bool,
+    admin: Admin,
+    max_requests: Option<u32>,
+}
+
+/// One that stands for no address.
+#[derive(Debug)]
+pub(crate) struct Unresolved {
+    /// Index of its backend in the table, and its name.
+    pub(crate) backend: usize,
+    pub(crate) backend_name: String,
+    /// Its name in the file.
+    pub(crate) name: String,
+    /// What the file has for its address.
+    pub(crate) address: String,
+    pub(crate) weight: u32,
+    pub(crate) backup: bool,
+    pub(crate) admin: Admin,
+    pub(crate) max_requests: Option<u32>,
+    /// Why there is none.
+    pub(crate) why: String,
+}
+
+impl NamedEntry {
+    /// All of a configuration.
+    pub(super) fn all(config: &Config) -> Arc<[NamedEntry]> {
+        let entry = |server: &NamedServer| {
+            let spec = &config.spec.backends[server.backend].servers[server.server];
+            NamedEntry {
+                server: server.clone(),
+                name: spec.name.clone(),
+                weight: spec.weight.unwrap_or(lb_core::defaults::WEIGHT),
+                backup: spec.backup,
+                admin: spec.admin,
+                max_requests: spec.max_requests,
+            }
+        };
+        config.named.iter().map(entry).collect()
+    }
+
+    fn unresolved(&self, why: String) -> Unresolved {
+        let NamedServer { backend, backend_name, question, port, .. } = &self.server;
+        Unresolved {
+            backend: *backend,
+            backend_name: backend_name.clone(),
+            name: self.name.clone(),
+            address: match port {
+                0 => question.name.clone(),
+                port => format!("{}:{port}", question.name),
+            },
+            weight: self.weight,
+            backup: self.backup,
+            admin: self.admin,
+            max_requests: self.max_requests,
+            why,
+        }
+    }
+}
+
+impl Shared {
+    /// Those of the table in force, in the order of the file.
+    pub(crate) fn unresolved(&self, current: &Current) -> Vec<Unresolved> {
+        let snapshot = &current.table.snapshot;
+        let is_there = |entry: &NamedEntry| {
+            let servers = snapshot.backends()[entry.server.backend].servers.clone();
+            let mut servers = snapshot.servers()[servers.start as usize..servers.end as usize].iter();
+            servers.any(|server| *server.identity.name == *entry.name)
+        };
+        let missing: Vec<&NamedEntry> = current.named.iter().filter(|entry| !is_there(entry)).collect();
+        if missing.is_empty() {
+            return Vec::new();
+        }
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let unresolved = missing.into_iter().map(|entry| {
+            let why = names.why_none(&entry.server);
+            entry.unresolved(why.unwrap_or_else(|| "its addresses are being taken up".to_owned()))
+        });
+        unresolved.collect()
+    }
+}
