@@ -128,6 +128,16 @@ pub const BODY_GRACE_MIN: Duration = Duration::from_secs(1);
 /// The most bytes in a second that a client may be asked for: a gigabyte.
 pub const BODY_RATE_MAX: u64 = 1 << 30;
 
+/// What platinum, gold and silver have of a worker where all want more than there is: 60, 30 and 10 parts of their sum.
+pub const CLASS_SHARES: [u32; 3] = [60, 30, 10];
+/// The largest share of a class.
+pub const CLASS_SHARE_MAX: u32 = 100;
+/// Requests of one class that wait for their turn at one worker at a time; a further one is refused. It is what a worker
+/// does in about 40 ms.
+pub const CLASS_WAITING: u32 = 4_096;
+/// The most requests of a class that may be made to wait.
+pub const CLASS_WAITING_MAX: u32 = 1_000_000;
+
 /// Listeners in a spec at most; more is a problem at compile time, as for the bounds below.
 pub const LISTENERS_MAX: usize = 64;
 /// Routes in a spec at most.

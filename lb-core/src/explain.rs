@@ -8,6 +8,7 @@ pub use pick::{Pick, ServerNote, ZoneNote};
 pub use rate::RateNote;
 
 use crate::choose::Choice;
+use crate::class::Class;
 use crate::cursors::Cursors;
 use crate::decide::{ArmReason, Decision, Recorder, Verdict, decide_watched};
 use crate::find::{Conditions, Missed, Test, TestValue, Watch};
@@ -96,6 +97,8 @@ pub struct Limits {
     pub retries: u32,
     /// Share of exchanges, in percent, that may be retried over time.
     pub retry_budget_percent: u32,
+    /// The route's class; `None` where all routes have the same.
+    pub class: Option<Class>,
     /// The method.
     pub method: String,
     /// Whether the method is idempotent (RFC 9110, section 9.2.2): else only an attempt of which nothing was
@@ -241,6 +244,7 @@ impl Teller<'_> {
             response: arm.timeouts.response,
             retries: arm.retries,
             retry_budget_percent: self.table.snapshot.retry_budget_percent(),
+            class: self.table.snapshot.classes().map(|_| route.class),
             method: lossy(method),
             idempotent: [&b"GET"[..], b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"].contains(&method),
             max_body: route.max_body,

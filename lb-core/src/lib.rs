@@ -89,6 +89,7 @@
 pub mod actions;
 mod bytes;
 mod choose;
+mod class;
 pub mod compile;
 pub mod cookie;
 mod cursors;

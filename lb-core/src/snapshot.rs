@@ -2,6 +2,7 @@
 
 use crate::actions::{Actions, Redirect, Reply};
 use crate::choose::Canary;
+use crate::class::{Class, ClassesSpec};
 use crate::defaults::{self, ARMS_MAX};
 use crate::find::{Conditions, Finder};
 use crate::hash::ContentHash;
@@ -51,6 +52,7 @@ pub struct Snapshot {
     pub(crate) zone: Option<Box<str>>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry_budget_percent: u32,
+    pub(crate) classes: Option<ClassesSpec>,
 }
 
 impl Snapshot {
@@ -140,6 +142,11 @@ impl Snapshot {
     pub fn retry_budget_percent(&self) -> u32 {
         self.retry_budget_percent
     }
+
+    /// What the classes have of a worker; `None` where all routes have the same class.
+    pub fn classes(&self) -> Option<&ClassesSpec> {
+        self.classes.as_ref()
+    }
 }
 
 /// A listener.
@@ -202,6 +209,8 @@ pub struct Route {
     pub body_rate: Option<BodyRate>,
     /// Where it goes.
     pub target: Target,
+    /// Whose requests come first.
+    pub class: Class,
     pub(crate) encoded_slash: EncodedSlash,
     pub(crate) path_encoding: PathEncoding,
     pub(crate) conditions: Conditions,

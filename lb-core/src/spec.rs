@@ -18,6 +18,7 @@ pub use route::{
 };
 
 pub use crate::actions::{Actions, HeaderEdits, Redirect, Reply};
+pub use crate::class::{Class, ClassesSpec};
 pub use crate::hash::SecretKey;
 pub use crate::network::Network;
 pub use crate::share::Share;
@@ -39,6 +40,8 @@ pub struct Spec {
     pub timeouts: TimeoutsSpec,
     /// Retries for every route and backend that does not set its own.
     pub retry: RetrySpec,
+    /// What the classes have of a worker; without effect where all routes have the same class.
+    pub classes: ClassesSpec,
     /// Where requests come in; the order gives `RequestView::listener` its meaning.
     pub listeners: Vec<ListenerSpec>,
     /// Where requests go.

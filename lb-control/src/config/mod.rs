@@ -325,6 +325,7 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
     let resolver = resolver::resolver(&mut reader, root);
     let timeouts = settings::timeouts(&mut reader, root, &shapes::TIMEOUTS);
     let retry = settings::retry(&mut reader, root, &shapes::RETRY);
+    let classes = settings::classes(&mut reader, root);
     let (listeners, listener_specs) = settings::listeners(&mut reader, root, admin.as_ref());
     let routes = route::routes(&mut reader, root);
     let backend::Found { backends, named, health, drains } = backend::backends(&mut reader, root);
@@ -336,6 +337,7 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
         zone,
         timeouts,
         retry,
+        classes,
         listeners: listener_specs,
         routes,
         backends,
@@ -409,7 +411,10 @@ impl Document {
         for problem in &problems {
             let follows = match problem.code {
                 // These count on routes that are whole.
-                core_codes::NEVER_REACHED | core_codes::UNUSED | core_codes::MARK_CLASH => incomplete,
+                core_codes::NEVER_REACHED
+                | core_codes::UNUSED
+                | core_codes::MARK_CLASH
+                | core_codes::CLASSES_UNUSED => incomplete,
                 // Why there is no key has been said where it was looked for.
                 core_codes::SECRET => report.has(codes::NO_KEY) || report.has(codes::UNREADABLE),
                 // A target is written, but could not be read.

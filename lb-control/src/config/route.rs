@@ -1,8 +1,8 @@
 //! Routes: what a request must look like, where it goes, and what is done to it.
 
 use lb_core::spec::{
-    Actions, CanarySpec, EncodedSlash, Fallback, HeaderEdits, Marked, PathEncoding, PathMatch, Redirect,
-    Reply, RouteSpec, SessionKey, Share, ValueMatch, ValueTest,
+    Actions, CanarySpec, Class, EncodedSlash, Fallback, HeaderEdits, Marked, PathEncoding, PathMatch,
+    Redirect, Reply, RouteSpec, SessionKey, Share, ValueMatch, ValueTest,
 };
 
 use super::reader::{Reader, Scope};
@@ -21,6 +21,7 @@ fn route(reader: &mut Reader<'_>, scope: Scope<'_>) -> RouteSpec {
         reader.strings(scope, key).into_iter().map(|text| text.value).collect()
     };
     let slashes = [("keep", EncodedSlash::Keep), ("refuse", EncodedSlash::Refuse)];
+    let classes = Class::ALL.map(|class| (class.word(), class));
     let encodings = [("strict", PathEncoding::Strict), ("raw", PathEncoding::Raw)];
     RouteSpec {
         name: reader
@@ -38,6 +39,7 @@ fn route(reader: &mut Reader<'_>, scope: Scope<'_>) -> RouteSpec {
         priority: reader
             .integer(scope, "priority", -1_000_000..=1_000_000)
             .map_or(0, |found| found.value as i32),
+        class: reader.choice(scope, "class", &classes, &[]).map(|found| found.value).unwrap_or_default(),
         encoded_slash: reader
             .choice(scope, "encoded_slash", &slashes, &[])
             .map(|found| found.value)

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lb_core::spec::{ClientAddress, ListenerSpec, Network, RetrySpec, SessionSpec, TimeoutsSpec};
+use lb_core::spec::{
+    ClassesSpec, ClientAddress, ListenerSpec, Network, RetrySpec, SessionSpec, TimeoutsSpec,
+};
 
 use super::address::{self, AdminAddress};
 use super::reader::{Located, Reader, Scope, Shape};
@@ -124,6 +126,25 @@ pub(super) fn retry(reader: &mut Reader<'_>, parent: Scope<'_>, shape: &'static 
         retry.budget_percent = Some(u32::from(budget.value / 100));
     }
     retry
+}
+
+/// What the classes have.
+pub(super) fn classes(reader: &mut Reader<'_>, root: Scope<'_>) -> ClassesSpec {
+    let mut classes = ClassesSpec::default();
+    let Some(scope) = reader.table(root, "classes", &shapes::CLASSES) else { return classes };
+    let share = i64::from(lb_core::defaults::CLASS_SHARE_MAX);
+    let fields: [(&'static str, i64, &mut u32); 4] = [
+        ("platinum", share, &mut classes.platinum),
+        ("gold", share, &mut classes.gold),
+        ("silver", share, &mut classes.silver),
+        ("waiting", i64::from(lb_core::defaults::CLASS_WAITING_MAX), &mut classes.waiting),
+    ];
+    for (key, most, field) in fields {
+        if let Some(found) = reader.integer(scope, key, 1..=most) {
+            *field = found.value as u32;
+        }
+    }
+    classes
 }
 
 /// A list of networks.

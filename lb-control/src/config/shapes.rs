@@ -9,7 +9,7 @@ pub(super) const ROOT: Shape = Shape {
     what: "the config file",
     keys: &[
         "include", "engine", "admin", "state", "session", "log", "trace", "metrics", "resolver", "timeouts",
-        "retry", "defaults", "listener", "route", "backend",
+        "retry", "classes", "defaults", "listener", "route", "backend",
     ],
     later: &["tls", "certificate", "release", "fleet", "discovery", "limit", "limits", "overlay", "ramp"],
 };
@@ -111,6 +111,9 @@ pub(super) const OWN_RETRY: Shape = Shape {
     later: &["on", "hedge", "backoff"],
 };
 
+pub(super) const CLASSES: Shape =
+    Shape { what: "[classes]", keys: &["platinum", "gold", "silver", "waiting"], later: &[] };
+
 pub(super) const DEFAULTS: Shape =
     Shape { what: "[defaults]", keys: &["listener", "route", "backend", "server"], later: &[] };
 
@@ -124,6 +127,7 @@ pub(super) const DEFAULT_ROUTE: Shape = Shape {
     what: "[defaults.route]",
     keys: &[
         "listener",
+        "class",
         "encoded_slash",
         "path_encoding",
         "timeouts",
@@ -181,6 +185,7 @@ pub(super) const ROUTE: Shape = Shape {
         "cookie",
         "source",
         "priority",
+        "class",
         "encoded_slash",
         "path_encoding",
         "backend",

@@ -110,6 +110,7 @@ fn limits(limits: &Limits) -> Value {
         "response_ms": milliseconds(limits.response),
         "retries": limits.retries,
         "retry_budget_percent": limits.retry_budget_percent,
+        "class": limits.class.map(lb_core::spec::Class::word),
         "method": limits.method,
         "idempotent": limits.idempotent,
         "max_body": limits.max_body,

@@ -42,6 +42,7 @@ codes! {
     REWRITE = "LB043", "A change of host or path is not valid.";
     RATE = "LB074", "A rate of requests that cannot be.";
     BODY_RATE = "LB075", "A least rate of request bodies that cannot be.";
+    CLASS = "LB080", "A class's share, or how many of its requests may wait, is out of bounds.";
     NO_SERVERS = "LB101", "A backend has no servers.";
     NO_WEIGHT = "LB102", "All servers of a backend have weight 0.";
     BACKUP_WEIGHT = "LB103", "A backup has a weight, which counts only among backups.";
@@ -54,6 +55,8 @@ codes! {
     ZONE_UNUSED = "LB110", "A zone means nothing as things stand.";
     QUEUE_UNUSED = "LB111", "A queue in which nobody ever waits.";
     RATE_OF_PROXIES = "LB114", "A rate that counts all clients behind a proxy as one.";
+    CLASSES_UNUSED = "LB118", "Classes, where all routes have the same one.";
+    CLASS_ORDER = "LB119", "A class has a larger share than the one that comes before it.";
     STICKY_UNUSED = "LB124", "Stickiness that only backups could honour, which are never named in a cookie.";
 }
 

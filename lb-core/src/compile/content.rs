@@ -58,15 +58,16 @@ macro_rules! structs {
 }
 
 structs! {
-    Spec { secrets, session, zone, timeouts, retry, listeners, routes, backends }
+    Spec { secrets, session, zone, timeouts, retry, classes, listeners, routes, backends }
     Secrets { signing, share }
     SessionSpec { cookie, strip }
     TimeoutsSpec { connect, request_head, response, idle_down, idle_up, tunnel_idle, drain }
     RetrySpec { retries, budget_percent }
+    ClassesSpec { platinum, gold, silver, waiting }
     ListenerSpec { name, trusted, client_address, timeouts, max_connections }
     RouteSpec {
-        name, listeners, hosts, path, methods, headers, query, cookies, sources, priority, encoded_slash,
-        path_encoding, backend, canary, actions, timeouts, retry, rate, body_rate,
+        name, listeners, hosts, path, methods, headers, query, cookies, sources, priority, class,
+        encoded_slash, path_encoding, backend, canary, actions, timeouts, retry, rate, body_rate,
     }
     RateSpec { requests, per, burst, key, ipv6_prefix }
     BodyRateSpec { bytes, grace }
@@ -108,6 +109,7 @@ macro_rules! enums {
 
 enums! {
     ClientAddress { Peer, XForwardedFor }
+    Class { Platinum, Gold, Silver }
     PathMatch { Any, Exact(path), Prefix(path), Regex(path) }
     ValueTest { Present, Absent, Is(value), Regex(value) }
     EncodedSlash { Keep, Refuse }

@@ -2,6 +2,7 @@
 
 mod actions;
 mod backends;
+mod classes;
 pub mod codes;
 mod conditions;
 mod content;
@@ -62,6 +63,7 @@ pub fn compile(spec: &Spec) -> Result<Compiled, CompileError> {
     let (backends, servers) = backends::compile(spec, &keys, &mut problems);
     let known = routes::Known { spec, keys: &keys, backends: &backend_names, listeners: &listener_names };
     let routes = routes::compile(&known, &mut problems);
+    let classes = classes::compile(spec, &mut problems);
     let finder = index::compile(spec, &mut problems);
     cookies::check(spec, &backend_names, &mut problems);
     secrets_needed(spec, &root.field("secrets"), &mut problems);
@@ -82,6 +84,7 @@ pub fn compile(spec: &Spec) -> Result<Compiled, CompileError> {
         zone: spec.zone.as_deref().map(Into::into),
         timeouts: timeouts::merge(&[&spec.timeouts]),
         retry_budget_percent: budget_percent,
+        classes,
     };
     Ok(Compiled { snapshot, warnings: list })
 }

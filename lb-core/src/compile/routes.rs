@@ -34,6 +34,7 @@ pub(super) fn compile(known: &Known<'_>, problems: &mut Problems) -> Box<[Route]
         let actions = actions::compile(&route.actions, &place, problems);
         Route {
             name: route.name.as_str().into(),
+            class: route.class,
             max_body: actions.max_body,
             body_rate: rates::body_rate(route.body_rate, &place, problems),
             rate: rates::compile(known.spec, route, &known.keys.share, &place, problems),

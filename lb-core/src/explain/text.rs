@@ -258,6 +258,9 @@ fn limits_words(limits: &Limits) -> String {
     };
     let mut words =
         format!("connect {}, response {}, {retries}", duration(limits.connect), duration(limits.response));
+    if let Some(class) = limits.class {
+        words.push_str(&format!(", class {}", class.word()));
+    }
     if let Some(max_body) = limits.max_body {
         words.push_str(&format!(", body up to {max_body} bytes"));
     }

@@ -1,6 +1,6 @@
 //! Routes as they are wanted.
 
-use super::{Actions, BodyRateSpec, Network, RateSpec, RetrySpec, Share, TimeoutsSpec};
+use super::{Actions, BodyRateSpec, Class, Network, RateSpec, RetrySpec, Share, TimeoutsSpec};
 
 /// What a request must look like and where it then goes. All conditions must hold; in a list of hosts,
 /// methods, listeners or networks one of them.
@@ -26,6 +26,8 @@ pub struct RouteSpec {
     pub sources: Vec<Network>,
     /// A higher one beats everything more specific.
     pub priority: i32,
+    /// Whose requests come first where a worker has more to do than it can; it has no part in what matches.
+    pub class: Class,
     /// What an encoded slash in the path means.
     pub encoded_slash: EncodedSlash,
     /// What may stand in a path.

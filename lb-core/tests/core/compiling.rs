@@ -103,6 +103,40 @@ fn rates_that_are_no_problem() {
     assert_eq!(problems(&spec).0, [""; 0], "another listener is meant");
 }
 
+/// A second route, of another class than the first.
+fn two_classes(spec: &mut Spec) {
+    let silver = RouteSpec { class: Class::Silver, hosts: vec!["x".into()], ..route("slow", "old") };
+    spec.routes.push(silver);
+}
+
+#[test]
+fn classes_are_shared_where_there_are_two() {
+    let mut spec = good();
+    assert!(compile(&spec).unwrap().snapshot.classes().is_none());
+    let plain = compile(&spec).unwrap().snapshot.hash();
+    two_classes(&mut spec);
+    spec.classes.gold = 20;
+    assert_eq!(problems(&spec).0, [""; 0]);
+    let snapshot = compile(&spec).unwrap().snapshot;
+    let classes = snapshot.classes().unwrap();
+    assert_eq!(Class::ALL.map(|class| classes.share(class)), [60, 20, 10]);
+    assert_eq!(snapshot.routes()[1].class.word(), "silver");
+    let mut hashes = vec![plain, snapshot.hash()];
+    let changes: [fn(&mut Spec); 3] = [
+        |spec| spec.classes.waiting = 7,
+        |spec| spec.classes.silver = 7,
+        |spec| spec.routes[0].class = Class::Platinum,
+    ];
+    for change in changes {
+        let mut changed = spec.clone();
+        change(&mut changed);
+        hashes.push(compile(&changed).unwrap().snapshot.hash());
+    }
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 5);
+}
+
 /// One mistake each, and what is said about it.
 #[test]
 fn table_of_mistakes() {
@@ -163,6 +197,15 @@ fn table_of_mistakes() {
         ("LB114 route[0].rate", |spec| {
             spec.listeners[0].trusted = vec!["10.0.0.0/8".parse().unwrap()];
             spec.routes[0].rate = Some(rate(1, 1));
+        }),
+        ("LB080 classes.silver", |spec| spec.classes.silver = 0),
+        ("LB080 classes.gold", |spec| spec.classes.gold = 101),
+        ("LB080 classes.waiting", |spec| spec.classes.waiting = 0),
+        ("LB118 classes", |spec| spec.classes.waiting = 1),
+        ("LB118 classes", |spec| spec.routes[0].class = Class::Silver),
+        ("LB119 classes.silver", |spec| {
+            (spec.classes.gold, spec.classes.silver) = (5, 6);
+            two_classes(spec);
         }),
         ("LB010 route[1]", |spec| {
             let nowhere = RouteSpec { backend: None, ..route("nowhere", "") };

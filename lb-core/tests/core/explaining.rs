@@ -86,6 +86,16 @@ fn a_request_all_the_way() {
 }
 
 #[test]
+fn a_class_is_told_where_there_are_two() {
+    let mut spec = shop();
+    spec.routes[0].class = Class::Platinum;
+    let told = ask(&table(&spec), "GET", "/cart/7", "").to_string();
+    assert!(told.ends_with("1 retry (GET; budget 20 %), class platinum"), "{told}");
+    let explanation = ask(&table(&spec), "GET", "/", "");
+    assert_eq!(explanation.limits.unwrap().class, Some(Class::Gold));
+}
+
+#[test]
 fn forced_fallback_and_last_resort() {
     let table = table(&shop());
     let forced = ask(&table, "POST", "/cart", "canary=always").to_string();
