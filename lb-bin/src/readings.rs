@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use lb_control::metrics::budget;
 use lb_control::{
-    ArmReading, AttemptNumbers, BackendReading, ExchangeNumbers, ListenerReading, QueueNumbers, QueueReading,
-    Reading, ServerReading, SpanReading, WorkerReading,
+    ArmReading, AttemptNumbers, BackendReading, ClassReading, ExchangeNumbers, ListenerReading, QueueNumbers,
+    QueueReading, Reading, ServerReading, SpanReading, WorkerReading,
 };
 use lb_core::histogram::Histogram;
 use lb_io::engine::Engine;
@@ -59,6 +59,12 @@ fn worker(worker: &WorkerSeries, lost_log_lines: u64) -> WorkerReading {
         log_lines_dropped: counters.log_lines_dropped.get() + lost_log_lines,
         spans_dropped: counters.spans_dropped.get(),
         buffer_bytes: counters.buffer_bytes.get(),
+        classes: counters.classes.each_ref().map(|class| ClassReading {
+            waiting: class.waiting.get(),
+            waited_us: class.waited_us.get(),
+            refused: class.refused.get(),
+            busy_us: class.busy_ns.get() / 1_000,
+        }),
     }
 }
 

@@ -22,6 +22,6 @@ mod workers;
 
 pub use control::{Control, Reloaded, Setup};
 pub use workers::{
-    ArmReading, AttemptNumbers, BackendReading, ByReason, ByStatus, ExchangeNumbers, ListenerReading,
-    QueueNumbers, QueueReading, Reading, ServerReading, SpanReading, WorkerReading, Workers,
+    ArmReading, AttemptNumbers, BackendReading, ByReason, ByStatus, ClassReading, ExchangeNumbers,
+    ListenerReading, QueueNumbers, QueueReading, Reading, ServerReading, SpanReading, WorkerReading, Workers,
 };

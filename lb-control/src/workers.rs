@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::histogram::Histogram;
+use lb_core::spec::Class;
 
 /// The workers, as far as the control side knows them. The binary fills it with its engine.
 ///
@@ -109,6 +110,21 @@ pub struct WorkerReading {
     pub spans_dropped: u64,
     /// Bytes of buffers in use now.
     pub buffer_bytes: u64,
+    /// By class, the first first.
+    pub classes: [ClassReading; Class::ALL.len()],
+}
+
+/// What one worker counted for a class; nothing where all routes have the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClassReading {
+    /// Requests that wait for their turn now.
+    pub waiting: u64,
+    /// Time that requests have waited for their turn, in microseconds.
+    pub waited_us: u64,
+    /// Requests that were refused because too many waited.
+    pub refused: u64,
+    /// Time that the class has had of the worker, in microseconds.
+    pub busy_us: u64,
 }
 
 /// Counts by status, in ascending order. 499: the client left before; 0: none applies. Where not all statuses are

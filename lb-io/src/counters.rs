@@ -40,6 +40,19 @@ impl Counter {
     }
 }
 
+/// What one worker counts for a class; nothing where all routes have the same.
+#[derive(Debug, Default)]
+pub struct ClassCounters {
+    /// Requests that wait for their turn now.
+    pub waiting: Counter,
+    /// Time that requests have waited for their turn, in microseconds.
+    pub waited_us: Counter,
+    /// Requests that were refused because too many waited.
+    pub refused: Counter,
+    /// Time that the class has had of the worker, in nanoseconds.
+    pub busy_ns: Counter,
+}
+
 /// The counters of one worker as a whole; what belongs to a listener, an arm or a server is in
 /// [`metrics`](crate::metrics).
 #[derive(Debug, Default)]
@@ -73,4 +86,6 @@ pub struct Counters {
     pub log_lines_dropped: Counter,
     /// Sampled exchanges that no span tells of, because nobody took them fast enough.
     pub spans_dropped: Counter,
+    /// By class, the first first.
+    pub classes: [ClassCounters; 3],
 }

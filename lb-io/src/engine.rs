@@ -352,7 +352,14 @@ fn limits(config: &EngineConfig, descriptors: u64) -> Limits {
     let reserved = (RESERVED_DESCRIPTORS as usize).min(total / 4) + workers * (held + 2 * pipes);
     let allowed = total.saturating_sub(reserved) / 2;
     let wanted = config.max_connections.unwrap_or(allowed).min(allowed);
-    Limits { connections: (wanted / workers).max(1), held, pipes, workers, buffer_bytes: config.buffer_bytes }
+    Limits {
+        connections: (wanted / workers).max(1),
+        held,
+        pipes,
+        workers,
+        buffer_bytes: config.buffer_bytes,
+        ..standard
+    }
 }
 
 struct ListenerSocket {

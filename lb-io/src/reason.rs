@@ -174,6 +174,8 @@ pub const OVERLOADED: Reason = reason(503, "overloaded", Cause::Overloaded);
 pub const QUEUE_FULL: Reason = reason(503, "queue_full", Cause::QueueFull);
 /// No server had room for as long as a request may wait.
 pub const QUEUE_TIMEOUT: Reason = reason(503, "queue_timeout", Cause::QueueTimeout);
+/// As many requests of the route's class wait for their turn at the worker as may.
+pub const CLASS_FULL: Reason = reason(503, "class_full", Cause::Overloaded);
 /// The worker was told to stop before the exchange ended.
 pub const STOPPED: Reason = reason(503, "stopped", Cause::Stopped);
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use lb_core::Table;
 use lb_core::spec::{
-    Address, BackendSpec, BodyRateSpec, CanarySpec, ListenerSpec, Policy, RateSpec, RouteSpec, SecretKey,
-    Secrets, ServerSpec, Share, SigningKey, Spec, StickySpec,
+    Address, BackendSpec, BodyRateSpec, CanarySpec, Class, ListenerSpec, Policy, RateSpec, RouteSpec,
+    SecretKey, Secrets, ServerSpec, Share, SigningKey, Spec, StickySpec,
 };
 use lb_io::driver::Socket;
 use lb_io::driver::probe::{DriverChoice, select};
@@ -113,9 +113,24 @@ fn a_warm_request_is_recorded_without_allocating() {
     }
 }
 
+#[test]
+fn a_warm_request_of_a_class_allocates_nothing() {
+    check_spec(by_class, DriverChoice::IoUring, None, None);
+    check_spec(by_class, DriverChoice::Epoll, None, None);
+}
+
 fn check(choice: DriverChoice, log: Option<LogBuffer>, spans: Option<SpanBuffer>) {
+    check_spec(product, choice, log, spans);
+}
+
+fn check_spec(
+    spec: fn(&[SocketAddr]) -> Spec,
+    choice: DriverChoice,
+    log: Option<LogBuffer>,
+    spans: Option<SpanBuffer>,
+) {
     let servers: Vec<SocketAddr> = (0..4).map(|_| serve()).collect();
-    let compiled = lb_core::compile(&product(&servers)).expect("the spec is valid");
+    let compiled = lb_core::compile(&spec(&servers)).expect("the spec is valid");
     let table = Arc::new(Table::new(compiled.snapshot, None));
     let driver = select(choice).expect("this machine has both drivers").driver;
     let names: Arc<[Box<str>]> = Arc::from(["web".into()]);
@@ -202,6 +217,19 @@ fn product(servers: &[SocketAddr]) -> Spec {
         ],
         ..Spec::default()
     }
+}
+
+/// The same, and what has a body is of another class: one connection carries both.
+fn by_class(servers: &[SocketAddr]) -> Spec {
+    let mut spec = product(servers);
+    let posts = RouteSpec {
+        name: "posts".into(),
+        methods: vec!["POST".into()],
+        class: Class::Silver,
+        ..spec.routes[0].clone()
+    };
+    spec.routes.push(posts);
+    spec
 }
 
 /// One client: some of its requests carry the cookies that it was given, others are strangers'.

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use lb_core::Snapshot;
+use lb_core::spec::Class;
 
 use super::collect::{CHECK_SERIES, LEAVING_SERIES, STATES};
 use super::family::Edges;
@@ -23,13 +24,16 @@ pub const ALL_STATUSES_MAX: u64 = 600;
 const HUNDREDS: u64 = 5 + 1;
 
 /// Reasons that an arm or backend tells apart.
-pub const REASONS_MAX: u64 = 25;
+pub const REASONS_MAX: u64 = 26;
 
 /// Reasons that a listener tells apart, and one for others.
 pub const ALL_REASONS_MAX: u64 = 128 + 1;
 
 /// Series about ourselves: version, table, reloads, scrapes and so on.
 const CONTROL: u64 = 18;
+
+/// Series about each class.
+const PER_CLASS: u64 = 4;
 
 /// Comparisons of an arm with its past and with the stable arm.
 const JUMPS: u64 = 2 * crate::watch::Of::ALL.len() as u64;
@@ -88,6 +92,7 @@ impl Budget {
             process: CONTROL
                 + if names > 0 { names::OF_ALL + names as u64 * names::PER_NAME } else { 0 }
                 + of(PROCESS.len())
+                + snapshot.classes().map_or(0, |_| PER_CLASS * Class::ALL.len() as u64)
                 + all
                 + ALL_REASONS_MAX
                 + workers as u64 * per_worker

@@ -71,6 +71,9 @@ pub(crate) fn families(shared: &Shared) -> Vec<Family> {
     let mut families = control(shared, &read);
     families.extend(names::families(shared));
     families.extend(process::families(&read.workers, settings));
+    if read.current.table.snapshot.classes().is_some() {
+        families.extend(process::classes(&read.workers));
+    }
     families.extend(process::listeners(&read.workers.listeners, settings));
     families.extend(routes::arms(shared, &read));
     families.extend(servers::backends(&read, settings));

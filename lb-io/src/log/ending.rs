@@ -162,6 +162,7 @@ mod tests {
             (Some(QUEUE_TIMEOUT), 4, "sQ--", "queue_timeout"),
             (Some(CLIENT_LEFT), 4, "CQ--", "client_left"),
             (Some(OVERLOADED), 0, "RR--", "overloaded"),
+            (Some(CLASS_FULL), 0, "RR--", "overloaded"),
             (Some(STOPPED), 3, "KD--", "stopped"),
             (refused(400, "bad_path"), 0, "PR--", "refused"),
             (refused(404, "no_route"), 0, "PR--", "refused"),

@@ -10,7 +10,7 @@ use crate::counters::Counter;
 use crate::reason::{self, Reason};
 
 /// The words that a route's arm tells apart. What is refused before it has an arm is counted for none.
-const EXACT: [&str; 22] = [
+const EXACT: [&str; 23] = [
     reason::CLIENT_LEFT.word,
     reason::CLIENT_STALLED.word,
     reason::HEAD_TIMEOUT.word,
@@ -27,6 +27,7 @@ const EXACT: [&str; 22] = [
     reason::QUEUE_FULL.word,
     reason::QUEUE_TIMEOUT.word,
     reason::OVERLOADED.word,
+    reason::CLASS_FULL.word,
     reason::STOPPED.word,
     // Those of the core, as `RefusalReason::word` has them.
     "no_route",

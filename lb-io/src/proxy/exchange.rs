@@ -170,7 +170,7 @@ pub struct Exchange<'a> {
     pub(super) memory: &'a mut Memory,
     /// The table it was decided by, until the response head is written.
     pub(super) current: Option<Rc<Current>>,
-    course: Course,
+    pub(super) course: Course,
     /// The client will send nothing more.
     is_last: bool,
     /// Nothing follows the request's head.
@@ -258,7 +258,14 @@ impl<'a> Exchange<'a> {
 
     /// Brings the exchange to its end.
     async fn run(&mut self) -> After {
+        let late = match self.course {
+            Course::Answer { .. } | Course::Forward if self.worker.classes.are_on() => {
+                self.wait_for_turn().await
+            }
+            _ => None,
+        };
         let reason = match self.course {
+            _ if late.is_some() => late,
             Course::Refuse(reason) => Some(reason),
             Course::Answer { status } => {
                 self.status = status;

@@ -1,9 +1,10 @@
 //! The way of a request: accept → parse → find, choose, pick → acquire → forward → relay → record → release.
 //!
 //! [`exchange`] is the conductor: it holds the order of the steps and the branches between them. The steps:
-//! [`parse`] reads a request head and has the core decide, [`take`] waits for a full server where that must be, [`acquire`] gets a connection to the server,
-//! [`forward`] sends the request and receives the response (no slower than `pace.rs` allows), [`relay`] moves one body ([`splice`] the long ones), [`tunnel`] what
-//! follows a 101, [`reply`] makes our own responses, [`record`] ends an exchange in one log line and count.
+//! [`parse`] reads a request head and has the core decide, [`turn`] has higher classes go first, [`take`] waits for a full
+//! server where that must be, [`acquire`] gets a connection to the server, [`forward`] sends the request and receives the
+//! response (no slower than `pace.rs` allows), [`relay`] moves one body ([`splice`] the long ones), [`tunnel`] what follows
+//! a 101, [`reply`] makes our own responses, [`record`] ends an exchange in one log line and count.
 
 pub mod acquire;
 pub mod exchange;
@@ -17,3 +18,4 @@ pub mod reply;
 pub mod splice;
 pub mod take;
 pub mod tunnel;
+pub mod turn;

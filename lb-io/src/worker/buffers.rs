@@ -166,7 +166,12 @@ impl BufferPool {
 
     /// Whether so little is left of the budget that new work is refused, so that work begun can go on.
     pub fn is_scarce(&self) -> bool {
-        self.lent_bytes + self.budget_bytes / 8 > self.budget_bytes
+        self.leaves_less_than(1)
+    }
+
+    /// Whether less than so many eighths of the budget are left.
+    pub fn leaves_less_than(&self, eighths: usize) -> bool {
+        self.lent_bytes + self.budget_bytes / 8 * eighths > self.budget_bytes
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::buffers::{Buffer, QUEUE_BYTES, RECEIVE_BYTES};
+use super::lines::UNREAD;
 use super::tasks::TaskIndex;
 use crate::driver::{ConnKey, Pipe, Received};
 use crate::sys;
@@ -51,6 +52,8 @@ pub struct Slot {
     expired: bool,
     /// The one empty line that may stand before the next request has come.
     pub empty_line: bool,
+    /// The line in which its next request is read, where there are classes.
+    pub line: u8,
     /// Exchanges served on it so far.
     pub served: u32,
     /// The listener it came in on (its index in the snapshot).
@@ -169,6 +172,7 @@ impl Worker {
             congested: false,
             expired: false,
             empty_line: false,
+            line: UNREAD,
             served: 0,
             listener,
             unread: None,

@@ -1,18 +1,22 @@
 //! One thread's share of the engine: its driver, connections, timers, buffers and tasks.
 //!
 //! A turn waits for events, hands each to whoever owns its connection and runs the woken tasks before the
-//! next one is looked at, so that what an event brought into the caches is used while it is there.
+//! next one is looked at, so that what an event brought into the caches is used while it is there. Where classes
+//! share the worker all events come first, and tasks are run by class (`classes.rs`).
 
 mod accepting;
 pub mod buffers;
+pub mod classes;
 pub mod conns;
 mod current;
+mod lines;
 pub mod pipes;
 pub mod queue;
 pub mod randomness;
 pub mod siblings;
 pub mod tasks;
 pub mod timers;
+mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,14 +26,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_core::{Cursors, RetryBudget, ServerLive, Table};
+use lb_core::{Cursors, RetryBudget, Table};
 
 use self::buffers::BufferPool;
+use self::classes::Classes;
 use self::conns::{Conns, Fill, Owner};
 pub use self::current::Current;
 use self::current::current_of;
 use self::pipes::Pipes;
-use self::queue::{LOOK_AGAIN, Place, Queue};
 use self::randomness::Randomness;
 use self::siblings::{Handed, Siblings};
 use self::tasks::{TaskIndex, Tasks};
@@ -47,6 +51,9 @@ use crate::trace::TraceOptions;
 
 /// Tasks kept for the next exchange beyond as many as are busy; further ones end.
 const KEPT_TASKS: usize = 64;
+
+/// See [`Limits::class_turn`].
+pub const CLASS_TURN: Duration = Duration::from_micros(200);
 
 /// How long after the start of a drain listeners still take what waits in the kernel's queue.
 const ACCEPT_GRACE: Duration = Duration::from_millis(50);
@@ -74,11 +81,21 @@ pub struct Limits {
     pub pipes: usize,
     /// Bytes of buffers in use at a time. Near the bound new requests are answered 503, at it reading waits.
     pub buffer_bytes: usize,
+    /// How long tasks are run before events are looked for again, where classes share a worker. It is about what a
+    /// request of a high class waits for those of others; the shorter it is, the fewer messages go out together.
+    pub class_turn: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 8_000, held: 256, pipes: 32, workers: 1, buffer_bytes: 256 << 20 }
+        Self {
+            connections: 8_000,
+            held: 256,
+            pipes: 32,
+            workers: 1,
+            buffer_bytes: 256 << 20,
+            class_turn: CLASS_TURN,
+        }
     }
 }
 
@@ -104,6 +121,7 @@ pub struct Worker {
     pub(crate) timers: RefCell<Timers>,
     pub(crate) buffers: RefCell<BufferPool>,
     pub(crate) tasks: Tasks,
+    pub(crate) classes: Classes,
     pub(crate) pools: RefCell<Pools>,
     pub(crate) metrics: Recorder,
     pub(crate) log: RefCell<Option<LogBuffer>>,
@@ -163,13 +181,14 @@ impl Worker {
         let parts = (metrics.layout(), alone.queues().as_ref());
         let current = Rc::new(current_of(table, parts, format, listener_names, cursors, &mut pools).0);
         let now = driver.now();
-        Rc::new(Self {
+        let worker = Self {
             driver,
             siblings: RefCell::new(alone),
             conns: RefCell::new(Conns::with_room(USUAL_CONNS)),
             timers: RefCell::default(),
             buffers: RefCell::new(BufferPool::new(limits.buffer_bytes)),
             tasks: Tasks::default(),
+            classes: Classes::default(),
             pools: RefCell::new(pools),
             metrics,
             log: RefCell::new(log),
@@ -200,7 +219,9 @@ impl Worker {
             woken: Cell::new(false),
             events: RefCell::new(Vec::with_capacity(MAX_EVENTS)),
             expired: RefCell::default(),
-        })
+        };
+        worker.fit_classes(worker.current().table.snapshot.classes());
+        Rc::new(worker)
     }
 
     /// Makes it one of several workers, which hand fresh connections to each other. Comes before listening.
@@ -241,6 +262,7 @@ impl Worker {
 
     fn adopt(&self, table: Arc<Table>) {
         let cursors = self.current.borrow().cursors.borrow().clone();
+        self.fit_classes(table.snapshot.classes());
         self.retry_budget.borrow_mut().set_percent(table.snapshot.retry_budget_percent());
         let format = self.log.borrow().as_ref().map(LogBuffer::format);
         let siblings = self.siblings.borrow();
@@ -313,6 +335,7 @@ impl Worker {
             self.driver.unlisten(listener.key);
         }
         self.stopping.set(true);
+        self.fit_classes(None);
         let all = self.conns.borrow().all();
         for (_, owner) in all {
             if let Owner::Task(task) = owner {
@@ -344,17 +367,24 @@ impl Worker {
         self.driver.turn(Some(self.wait_for(longest)), &mut events)?;
         self.now.set(self.driver.now());
         self.close_stale_upstreams(&events);
+        let by_class = self.classes.are_on();
         for at in 0..events.len() {
             self.prefetch(&events, at);
             self.handle(std::mem::replace(&mut events[at], Event::Woken));
-            self.tasks.run();
+            if !by_class {
+                self.tasks.run();
+            }
         }
         events.clear();
         self.events.replace(events);
         self.expire();
         self.feed_starved();
         self.look_again();
-        self.tasks.run();
+        if by_class {
+            self.run_by_class()
+        } else {
+            self.tasks.run()
+        }
         self.retry_accepting();
         self.go_on_draining();
         self.hand_on();
@@ -377,16 +407,20 @@ impl Worker {
         let next = events.get(at + PREFETCH_AHEAD).and_then(conn);
         let owner = next.and_then(|conn| self.conns.borrow_mut().try_get(conn).map(|slot| slot.owner));
         if let Some(Owner::Task(task)) = owner {
-            self.tasks.prefetch(task);
-            if let Some(job) = self.jobs.borrow().get(task as usize) {
-                self.conns.borrow().prefetch(job.down.index);
-            }
+            self.prefetch_task(task);
+        }
+    }
+
+    fn prefetch_task(&self, task: TaskIndex) {
+        self.tasks.prefetch(task);
+        if let Some(job) = self.jobs.borrow().get(task as usize) {
+            self.conns.borrow().prefetch(job.down.index);
         }
     }
 
     /// How long the next turn may wait for events, at most `longest`.
     pub fn wait_for(&self, longest: Duration) -> Duration {
-        if self.tasks.any_woken() {
+        if self.tasks.any_woken() || self.classes.any_waiting() {
             return Duration::ZERO;
         }
         let mut wait =
@@ -523,74 +557,16 @@ impl Worker {
         }
     }
 
-    /// Wakes the task when there is buffer memory again.
-    pub(crate) fn starve(&self, task: TaskIndex) {
-        let mut starved = self.starved.borrow_mut();
-        if !starved.contains(&task) {
-            starved.push(task);
-        }
-    }
-
-    fn feed_starved(&self) {
-        if !self.starved.borrow().is_empty() && !self.buffers.borrow().is_scarce() {
-            self.starved.borrow_mut().drain(..).for_each(|task| self.tasks.wake(task));
-        }
-    }
-
-    /// Where a task waits, for other workers.
-    pub(crate) fn place(&self, task: TaskIndex) -> Place {
-        Place { worker: self.siblings.borrow().me(), task }
-    }
-
-    /// The queue of a backend by its name, for a table that has none for it.
-    pub(crate) fn queue_of(&self, backend: &Arc<str>) -> Arc<Queue> {
-        self.siblings.borrow().queues().of(backend)
-    }
-
-    /// Has a task look again now and then for room at a server.
-    pub(crate) fn begin_to_wait(&self, task: TaskIndex) {
-        let mut queued = self.queued.borrow_mut();
-        if queued.is_empty() {
-            self.look_again_at.set(self.now() + LOOK_AGAIN);
-        }
-        queued.push(task);
-    }
-
-    /// The end of [`Worker::begin_to_wait`].
-    pub(crate) fn end_waiting(&self, task: TaskIndex) {
-        self.queued.borrow_mut().retain(|queued| *queued != task);
-    }
-
-    /// Wakes whoever was granted room at a server, on whatever worker.
-    pub(crate) fn wake(&self, place: Place) {
-        let siblings = self.siblings.borrow();
-        match place.worker == siblings.me() {
-            true => self.tasks.wake(place.task),
-            false => siblings.wake(place),
-        }
-    }
-
-    /// Tells those who wait for a backend that a server has room for one more.
-    pub(crate) fn grant(&self, queue: &Queue, server: &ServerLive) {
-        if let Some(place) = queue.grant(server) {
-            self.wake(place);
-        }
-    }
-
-    fn look_again(&self) {
-        if self.queued.borrow().is_empty() || self.now() < self.look_again_at.get() {
-            return;
-        }
-        self.look_again_at.set(self.now() + LOOK_AGAIN);
-        self.queued.borrow().iter().for_each(|task| self.tasks.wake(*task));
-    }
-
     /// Gives an idle client connection with news to an exchange task.
     fn begin(self: &Rc<Self>, conn: ConnKey) {
         let task = self.idle_tasks.borrow_mut().pop();
         let task = task.unwrap_or_else(|| self.tasks.spawn(|me| exchange::serve_jobs(Rc::clone(self), me)));
         self.busy_tasks.set(self.busy_tasks.get() + 1);
-        self.slot(conn, |slot| slot.owner = Owner::Task(task));
+        let line = self.slot(conn, |slot| {
+            slot.owner = Owner::Task(task);
+            slot.line
+        });
+        self.begin_in(task, line);
         let mut jobs = self.jobs.borrow_mut();
         let job = Job { down: conn, fresh: true };
         if jobs.len() <= task as usize {
@@ -604,7 +580,8 @@ impl Worker {
     pub(crate) fn take_job(&self, task: TaskIndex) -> Option<ConnKey> {
         let mut jobs = self.jobs.borrow_mut();
         let job = jobs.get_mut(task as usize)?;
-        std::mem::take(&mut job.fresh).then_some(job.down)
+        let given = std::mem::take(&mut job.fresh).then_some(job.down);
+        given.inspect(|_| self.has_begun(task))
     }
 
     /// A task has served its connection. True if it should wait for the next, false if it should end.

@@ -61,23 +61,36 @@ impl Tasks {
             return;
         }
         std::mem::swap(&mut *self.woken.borrow_mut(), &mut *self.running.borrow_mut());
-        let mut context = Context::from_waker(Waker::noop());
         let running = self.running.borrow();
-        for &index in running.iter() {
-            // Out of the table while it runs: it may spawn others.
-            let taken = {
-                let task = &mut self.table.borrow_mut()[index as usize];
-                task.queued = false;
-                task.future.take()
-            };
-            let Some(mut future) = taken else { continue };
-            match future.as_mut().poll(&mut context) {
-                Poll::Pending => self.table.borrow_mut()[index as usize].future = Some(future),
-                Poll::Ready(()) => self.vacant.borrow_mut().push(index),
-            }
-        }
+        running.iter().for_each(|&index| self.run_one(index));
         drop(running);
         self.running.borrow_mut().clear();
+    }
+
+    /// Hands out the tasks woken so far, in order, for whoever runs them one by one ([`Tasks::run_one`]) in an order of
+    /// its own. To wake one again before it was run changes nothing.
+    pub fn take_woken(&self, each: impl FnMut(TaskIndex)) {
+        self.woken.borrow_mut().drain(..).for_each(each);
+    }
+
+    /// Takes back what [`Tasks::take_woken`] handed out and was not run.
+    pub fn give_back(&self, index: TaskIndex) {
+        self.woken.borrow_mut().push(index);
+    }
+
+    /// Polls a task that was woken.
+    pub fn run_one(&self, index: TaskIndex) {
+        // Out of the table while it runs: it may spawn others.
+        let taken = {
+            let task = &mut self.table.borrow_mut()[index as usize];
+            task.queued = false;
+            task.future.take()
+        };
+        let Some(mut future) = taken else { return };
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => self.table.borrow_mut()[index as usize].future = Some(future),
+            Poll::Ready(()) => self.vacant.borrow_mut().push(index),
+        }
     }
 
     /// Has the processor fetch a task that will be polled soon.

@@ -4,6 +4,7 @@
 //! `LB_SIM_SEED=<seed> cargo test -p lb-io --test simulation` (and `LB_SIM_TRACE=1`, to see what happened). `LB_SIM_SEEDS=<count>` sets how many are run.
 
 mod client;
+mod flood;
 mod ledger;
 mod origin;
 mod pace;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::spec::{
-    Address, BackendSpec, ListenerSpec, Policy, QueueSpec, RouteSpec, ServerSpec, SigningKey, StickySpec,
-    TimeoutsSpec,
+    Address, BackendSpec, Class, ClassesSpec, ListenerSpec, Policy, QueueSpec, RouteSpec, ServerSpec,
+    SigningKey, StickySpec, TimeoutsSpec,
 };
 use lb_core::{SecretKey, Spec, Table};
 use lb_io::driver::{Driver, Socket};
@@ -173,7 +173,7 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     let servers: Vec<SocketAddr> =
         (0..1 + scene.random.below(3)).map(|i| SocketAddr::from(([10, 0, 0, 1 + i as u8], 80))).collect();
     let front: SocketAddr = "203.0.113.10:80".parse().expect("an address");
-    let table = Arc::new(Table::new(snapshot(&mut scene.random, &servers), None));
+    let table = Arc::new(Table::new(snapshot(&mut scene.random, &servers, scene.calm), None));
     let names: Arc<[Box<str>]> = Arc::from(vec![Box::from("web")]);
     let limits = limits(scene.calm, &mut scene.random);
     let count = scene.random.pick(&[1, 1, 1, 2, 4]);
@@ -223,7 +223,8 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
         }
         if reload_at.is_some_and(|at| at <= scene.network.now()) {
             (reload_at, reloaded) = (None, true);
-            let snapshot = snapshot(&mut scene.random, &[SocketAddr::from(([10, 0, 0, 1], 80))]);
+            let servers = [SocketAddr::from(([10, 0, 0, 1], 80))];
+            let snapshot = snapshot(&mut scene.random, &servers, scene.calm);
             table = Arc::new(Table::new(snapshot, Some(&table)));
             let published = metrics.publish(&table.snapshot);
             for (number, worker) in workers.iter().enumerate() {
@@ -282,10 +283,23 @@ fn limits(calm: bool, random: &mut Random) -> Limits {
     if !calm && random.chance(1_000) {
         limits.buffer_bytes = random.pick(&[200_000, 1_000_000]);
     }
+    limits.class_turn = Duration::from_micros(random.pick(&[1, 2, 5, 200]));
     limits
 }
 
-fn snapshot(random: &mut Random, servers: &[SocketAddr]) -> lb_core::Snapshot {
+/// Routes by method, each of some class.
+fn routes(random: &mut Random) -> Vec<RouteSpec> {
+    let route = |methods: &[&str]| RouteSpec {
+        name: methods.first().map_or("others", |method| method).to_owned(),
+        methods: methods.iter().map(|method| (*method).to_owned()).collect(),
+        backend: Some("servers".to_owned()),
+        class: random.pick(&Class::ALL),
+        ..RouteSpec::default()
+    };
+    [&["GET"][..], &["POST", "PUT"], &[]].map(route).into()
+}
+
+fn snapshot(random: &mut Random, servers: &[SocketAddr], calm: bool) -> lb_core::Snapshot {
     let max_requests = random.chance(3_000).then(|| random.pick(&[1, 1, 2, 5]));
     let servers = servers.iter().enumerate().map(|(i, &address)| ServerSpec {
         max_requests,
@@ -302,13 +316,14 @@ fn snapshot(random: &mut Random, servers: &[SocketAddr]) -> lb_core::Snapshot {
         queue: max_requests.map(|_| QueueSpec { timeout: Duration::from_secs(1800), ..QueueSpec::default() }),
         ..BackendSpec::default()
     };
+    let mut classes = ClassesSpec { silver: random.pick(&[1, 10, 100]), ..ClassesSpec::default() };
+    if !calm && random.chance(2_000) {
+        classes.waiting = 1;
+    }
     let mut spec = Spec {
+        classes,
         listeners: vec![ListenerSpec { name: "web".to_owned(), ..ListenerSpec::default() }],
-        routes: vec![RouteSpec {
-            name: "all".to_owned(),
-            backend: Some("servers".to_owned()),
-            ..RouteSpec::default()
-        }],
+        routes: routes(random),
         backends: vec![backend],
         timeouts: TimeoutsSpec { tunnel_idle: Some(Duration::from_secs(120)), ..TimeoutsSpec::default() },
         ..Spec::default()
@@ -336,6 +351,7 @@ fn left_over(metrics: &Metrics, table: &Table) -> Vec<String> {
             ("tunnels", counters.tunnels.get()),
             ("waiting client connections", counters.held.get()),
             ("bytes of buffers", counters.buffer_bytes.get()),
+            ("waiting requests", counters.classes.iter().map(|class| class.waiting.get()).sum()),
         ]);
     }
     for (what, count) in in_use {

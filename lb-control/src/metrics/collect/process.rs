@@ -1,10 +1,12 @@
 //! The process, its workers and its listeners.
 
+use lb_core::spec::Class;
+
 use super::super::family::{Family, Kind, Labels};
 use super::super::subjects::{LISTENER, Number, PROCESS, WORKER};
-use super::{by_reason, by_status, label, numbers, single, spread};
+use super::{by_reason, by_status, label, numbers, sample, single, spread, value};
 use crate::config::MetricsSettings;
-use crate::workers::{ListenerReading, Reading};
+use crate::workers::{ClassReading, ListenerReading, Reading};
 
 pub(super) fn families(reading: &Reading, settings: &MetricsSettings) -> Vec<Family> {
     let nothing = Labels::of(Vec::new());
@@ -47,6 +49,36 @@ pub(super) fn families(reading: &Reading, settings: &MetricsSettings) -> Vec<Fam
         |labels, it| by_status(labels, &it.requests, settings),
     ));
     families
+}
+
+/// What each class has of the workers.
+pub(super) fn classes(reading: &Reading) -> Vec<Family> {
+    let family = |kind, name, help, of: fn(&ClassReading) -> u64| {
+        let sample_of = |(place, class): (usize, Class)| {
+            let total = reading.workers.iter().map(|worker| of(&worker.classes[place])).sum();
+            sample(&Labels::of(vec![label("class", class.word())]), value(kind, total))
+        };
+        let samples = Class::ALL.into_iter().enumerate().map(sample_of).collect();
+        Family { name, help, kind, samples }
+    };
+    vec![
+        family(Kind::Gauge, "lb_class_waiting", "Requests that wait for their class's turn", |it| it.waiting),
+        family(
+            Kind::Counter,
+            "lb_class_waited_microseconds",
+            "Time that requests waited for their class's turn",
+            |it| it.waited_us,
+        ),
+        family(
+            Kind::Counter,
+            "lb_class_refused",
+            "Requests refused because too many of their class waited",
+            |it| it.refused,
+        ),
+        family(Kind::Counter, "lb_class_busy_microseconds", "Time of workers that the class had", |it| {
+            it.busy_us
+        }),
+    ]
 }
 
 pub(super) fn listeners(listeners: &[ListenerReading], settings: &MetricsSettings) -> Vec<Family> {
