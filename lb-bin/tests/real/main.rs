@@ -10,6 +10,7 @@ mod access_log_ways;
 mod actions;
 mod bodies;
 mod capacity;
+mod classes;
 mod connections;
 mod corpus;
 mod demo;
