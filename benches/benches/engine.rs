@@ -3,6 +3,7 @@
 //!
 //! - `bare`: one server; `product`: three under least_request, a split by session, stickiness, known sessions.
 //! - `logged`: as `product`, with the access log on as JSON, to /dev/null.
+//! - `classed`: as `product`, where another route has another class, so that tasks are run by class.
 //! - 16 and 1,024 connections: what the caches make of per-connection state.
 
 use std::cell::{Cell, RefCell};
@@ -14,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use lb_core::spec::{
-    Address, BackendSpec, CanarySpec, ListenerSpec, Policy, RouteSpec, Secrets, ServerSpec, SigningKey,
-    StickySpec,
+    Address, BackendSpec, CanarySpec, Class, ListenerSpec, Policy, RouteSpec, Secrets, ServerSpec,
+    SigningKey, StickySpec,
 };
 use lb_core::{Cursors, RequestView, SecretKey, Share, Spec, Table, Verdict, compile, decide};
 use lb_io::driver::{ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Pipe, Received, Socket, Waker};
@@ -157,22 +158,25 @@ fn backend(name: &str, servers: u16, sticky: bool) -> BackendSpec {
     }
 }
 
-fn table(product: bool) -> Table {
+fn table(product: bool, classed: bool) -> Table {
     let key = SecretKey::new(*b"0123456789abcdef");
     let canary = CanarySpec {
         backend: "new".into(),
         share: Share::from_hundredths(1_000).expect("a share"),
         ..CanarySpec::default()
     };
+    let other =
+        RouteSpec { hosts: vec!["other".into()], class: Class::Silver, ..RouteSpec::new("other", "old") };
+    let all = RouteSpec {
+        name: "all".into(),
+        backend: Some("old".into()),
+        canary: product.then_some(canary),
+        ..RouteSpec::default()
+    };
     let spec = Spec {
         secrets: Secrets { signing: vec![SigningKey { id: "a".into(), key }], share: Some(key) },
         listeners: vec![ListenerSpec { name: "web".into(), ..ListenerSpec::default() }],
-        routes: vec![RouteSpec {
-            name: "all".into(),
-            backend: Some("old".into()),
-            canary: product.then_some(canary),
-            ..RouteSpec::default()
-        }],
+        routes: if classed { vec![all, other] } else { vec![all] },
         backends: match product {
             true => vec![backend("old", 3, true), backend("new", 1, true)],
             false => vec![backend("old", 1, false)],
@@ -226,6 +230,8 @@ fn exchanges(c: &mut Criterion) {
         ("product", true, 1_024),
         ("logged", true, 16),
         ("logged", true, 1_024),
+        ("classed", true, 16),
+        ("classed", true, 1_024),
     ] {
         let options = LogOptions {
             target: LogTarget::File("/dev/null".into()),
@@ -233,7 +239,7 @@ fn exchanges(c: &mut Criterion) {
             sampling: Sampling::default(),
         };
         let log = (name == "logged").then(|| AccessLog::start(options, 1).expect("it can be written to"));
-        let table = Arc::new(table(product));
+        let table = Arc::new(table(product, name == "classed"));
         let requests = (0..SESSIONS).map(|session| request(&table, session)).collect();
         let canned = Rc::new(Canned {
             requests,

@@ -2,10 +2,10 @@
 //! same schedule. Both ask the same servers over HTTP, one connection per check, in turn on the same core.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::process::Running;
@@ -38,7 +38,7 @@ pub struct Options<'a> {
 pub fn run(options: &Options<'_>) -> Result<String> {
     let mut origin = launch::command(options.cores.1, &std::env::current_exe()?)?;
     origin.args(["origin", &options.servers.to_string()]);
-    let (mut origin, lines) = start(&mut origin, options.servers)?;
+    let (mut origin, lines) = Running::start(&mut origin, options.servers)?;
     let servers: Vec<SocketAddr> =
         lines.iter().map(|line| line.parse()).collect::<std::result::Result<_, _>>()?;
     let directory = tempfile::tempdir()?;
@@ -79,18 +79,6 @@ pub fn run(options: &Options<'_>) -> Result<String> {
     Ok(text)
 }
 
-/// Starts a program and reads its first lines.
-fn start(command: &mut Command, lines: usize) -> Result<(Running, Vec<String>)> {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let mut running = Running::new(child);
-    let stdout = running.stdout().ok_or("no standard output")?;
-    let told = BufReader::new(stdout).lines().take(lines).collect::<std::io::Result<Vec<_>>>()?;
-    if told.len() < lines {
-        return Err("a subject ended instead of starting".into());
-    }
-    Ok((running, told))
-}
-
 /// Milliseconds of CPU per second of a running subject.
 fn sample(options: &Options<'_>, running: &mut Running) -> Result<f64> {
     std::thread::sleep(SETTLE);
@@ -128,7 +116,7 @@ fn lb(options: &Options<'_>, directory: &Path, servers: &[SocketAddr], checks: b
     std::fs::write(&file, text)?;
     let mut command = launch::command(options.cores.0, options.lb)?;
     command.args(["run", "--format", "json", "-c"]).arg(&file).stderr(Stdio::null());
-    let (mut running, told) = start(&mut command, 1)?;
+    let (mut running, told) = Running::start(&mut command, 1)?;
     let ready: serde_json::Value = serde_json::from_str(&told[0])?;
     let admin: SocketAddr = ready["admin"].as_str().ok_or("no admin address")?.parse()?;
     let used = sample(options, &mut running)?;

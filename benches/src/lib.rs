@@ -9,15 +9,19 @@
 //!
 //! [`checks`] is a run of its own: what health checks cost beside a minimal [`prober`].
 //!
-//! [`relay`], [`prober`] and [`origin`] run as processes of their own, started by the same binary.
+//! [`flood`] is another: what a flood on one priority class does to the others, asked for by a [`pacer`].
+//!
+//! [`relay`], [`prober`], [`pacer`] and [`origin`] run as processes of their own, started by the same binary.
 
 pub mod check;
 pub mod checks;
 pub mod client;
+pub mod flood;
 pub mod host;
 pub mod idle;
 pub mod launch;
 pub mod origin;
+pub mod pacer;
 pub mod plan;
 pub mod prober;
 pub mod process;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use benches::relay::Mode;
 use benches::run::Options;
 use benches::subject::{Kind, Programs};
-use benches::{Result, checks, host, launch, origin, plan, prober, relay, report, run};
+use benches::{Result, checks, flood, host, launch, origin, pacer, plan, prober, relay, report, run};
 use clap::{Args, Parser, Subcommand};
 
 /// Measures what one request costs in lb, HAProxy, nginx and blind relays, side by side.
@@ -85,6 +85,39 @@ enum Helper {
     Prober { interval_ms: u64, servers: Vec<SocketAddr> },
     /// Measures what checks of many servers cost, beside a minimal epoll prober of the same schedule
     Checks(Checks),
+    /// Asks at a steady rate and tells how many microseconds each answer took
+    #[command(hide = true)]
+    Pacer { address: SocketAddr, path: String, rate: u32, seconds: u32 },
+    /// Measures what a flood on silver does to platinum's latency, with classes and without
+    Flood(Flood),
+}
+
+#[derive(Args)]
+struct Flood {
+    /// The lb to measure [default: beside this program]
+    #[arg(long, value_name = "PATH")]
+    lb: Option<PathBuf>,
+    /// The load generator
+    #[arg(long, value_name = "PATH", default_value = "wrk")]
+    wrk: PathBuf,
+    /// lb's driver: auto, io_uring or epoll
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = ["auto", "io_uring", "epoll"])]
+    driver: String,
+    /// Connections of the flood
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=8000))]
+    connections: u64,
+    /// Requests of platinum in a second
+    #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(16..=20_000))]
+    rate: u32,
+    /// Rounds
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
+    /// Seconds of each sample
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// lb's core and that of all else [default: the first two that we may use]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', num_args = 1..)]
+    cores: Vec<usize>,
 }
 
 #[derive(Args)]
@@ -147,11 +180,30 @@ fn help(helper: Helper) -> Result<()> {
         Helper::Prober { interval_ms, servers } => {
             Ok(prober::run(&servers, Duration::from_millis(interval_ms))?)
         }
+        Helper::Pacer { address, path, rate, seconds } => {
+            let mut stdout = std::io::stdout().lock();
+            for time_us in pacer::run(address, &path, rate, seconds)? {
+                writeln!(stdout, "{time_us}")?;
+            }
+            Ok(stdout.flush()?)
+        }
+        Helper::Flood(arguments) => {
+            let options = flood::Options {
+                lb: &lb_or_beside_us(arguments.lb)?,
+                wrk: &found(&arguments.wrk)?.ok_or("wrk is not installed")?,
+                driver: &arguments.driver,
+                connections: arguments.connections as usize,
+                rate: arguments.rate,
+                rounds: arguments.rounds as usize,
+                seconds: arguments.seconds,
+                cores: cores(&arguments.cores)?,
+            };
+            print!("{}", flood::run(&options)?);
+            Ok(())
+        }
         Helper::Checks(arguments) => {
-            let beside_us = std::env::current_exe()?.with_file_name("lb");
-            let lb = arguments.lb.unwrap_or(beside_us);
             let options = checks::Options {
-                lb: &found(&lb)?.ok_or("there is no lb: name it with --lb")?,
+                lb: &lb_or_beside_us(arguments.lb)?,
                 servers: arguments.servers as usize,
                 interval: Duration::from_millis(arguments.interval_ms),
                 rounds: arguments.rounds as usize,
@@ -162,6 +214,11 @@ fn help(helper: Helper) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn lb_or_beside_us(lb: Option<PathBuf>) -> Result<PathBuf> {
+    let lb = lb.map_or_else(|| Ok(std::env::current_exe()?.with_file_name("lb")), Result::Ok)?;
+    found(&lb)?.ok_or_else(|| "there is no lb: name it with --lb".into())
 }
 
 fn tell(listeners: &[TcpListener]) -> Result<()> {

@@ -1,8 +1,9 @@
 //! What a process and its children cost, from /proc, and how they end.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,6 +23,21 @@ impl Running {
     /// Takes charge of `child`.
     pub fn new(child: Child) -> Self {
         Self { child }
+    }
+
+    /// Starts a program and reads its first lines.
+    ///
+    /// # Errors
+    /// If it cannot be started, or ends before it has told so many.
+    pub fn start(command: &mut Command, lines: usize) -> Result<(Self, Vec<String>)> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut running = Self::new(child);
+        let stdout = running.stdout().ok_or("no standard output")?;
+        let told = BufReader::new(stdout).lines().take(lines).collect::<std::io::Result<Vec<_>>>()?;
+        if told.len() < lines {
+            return Err("a program ended instead of starting".into());
+        }
+        Ok((running, told))
     }
 
     /// The process id.

@@ -32,7 +32,10 @@ impl Summary {
 }
 
 /// Of sorted samples, with linear interpolation between neighbours (Hyndman and Fan's type 7).
-fn quantile(sorted: &[f64], share: f64) -> f64 {
+///
+/// # Panics
+/// Without samples.
+pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let below = sorted[place.floor() as usize];
     let above = sorted[place.ceil() as usize];
