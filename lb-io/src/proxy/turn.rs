@@ -31,7 +31,6 @@ impl Exchange<'_> {
                 wait().await;
                 worker.has_begun(self.task);
                 if worker.is_stopping() {
-                    self.broken = true;
                     return Some(STOPPED);
                 }
                 // What we answer ourselves may reach even one that has ended its side.
