@@ -132,7 +132,7 @@ pub use health::Monitor;
 pub use live::{Health, Identity, Live, Outcome, ServerCounters, ServerLive, Table, Why};
 pub use network::{Network, NetworkError};
 pub use permit::Permit;
-pub use retry::{RETRIES_SAVED_MAX, RetryBudget};
+pub use retry::{RETRIES_SAVED_MAX, RetryBudget, RetryRules, RetryStatuses, is_idempotent};
 pub use share::{Share, ShareError};
 pub use snapshot::{ArmIndex, BackendIndex, RouteIndex, ServerIndex, Snapshot, Timeouts};
 pub use source::{ListenerRules, Source};

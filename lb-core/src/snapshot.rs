@@ -9,6 +9,7 @@ use crate::jar::CookieNames;
 use crate::live::Identity;
 use crate::pick::Pool;
 use crate::rate::Rate;
+use crate::retry::RetryRules;
 use crate::session::Keys;
 use crate::source::ListenerRules;
 use crate::spec::{Admin, EncodedSlash, PathEncoding, Policy, QueueSpec, SessionKey};
@@ -50,7 +51,6 @@ pub struct Snapshot {
     pub(crate) session_cookie: Box<str>,
     pub(crate) zone: Option<Box<str>>,
     pub(crate) timeouts: Timeouts,
-    pub(crate) retry_budget_percent: u32,
 }
 
 impl Snapshot {
@@ -134,11 +134,6 @@ impl Snapshot {
     /// Whether any route has a rate.
     pub(crate) fn has_rates(&self) -> bool {
         self.routes.iter().any(|route| route.rate.is_some())
-    }
-
-    /// Share of exchanges, in percent, that may be retried over time.
-    pub fn retry_budget_percent(&self) -> u32 {
-        self.retry_budget_percent
     }
 }
 
@@ -274,7 +269,7 @@ pub struct Arm {
     /// Timeouts of its exchanges: route over backend over global.
     pub timeouts: Timeouts,
     /// Further attempts after the first, where safe: route over backend over global.
-    pub retries: u32,
+    pub retry: RetryRules,
     /// Names of cookies to strip from requests to its servers.
     pub strip_cookies: Box<[Box<str>]>,
 }
@@ -288,6 +283,8 @@ pub struct Backend {
     pub policy: Policy,
     /// Whether old-fashioned response heads pass, normalised.
     pub accept_legacy_responses: bool,
+    /// Share of its exchanges, in percent, that may be retried over time: for a [`RetryBudget`](crate::RetryBudget) of its own.
+    pub retry_budget_percent: u32,
     /// Where requests wait when all servers that could serve them are full; `None` if no server can be.
     pub queue: Option<QueueSpec>,
     /// Its servers' places among all.

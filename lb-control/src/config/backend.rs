@@ -7,7 +7,8 @@ use lb_core::spec::{Address, BackendSpec, HashKey, Policy, ServerSpec, Share, St
 use super::address::{self, HostPort};
 use super::queue::queue;
 use super::reader::{Located, Reader, Scope};
-use super::settings::{retry, timeouts};
+use super::retry::retry;
+use super::settings::timeouts;
 use super::shapes;
 use super::source::Span;
 use super::tree::Value;
@@ -77,7 +78,7 @@ fn backend(reader: &mut Reader<'_>, scope: Scope<'_>, found: &mut Found) -> Back
         hash_key: hash_key(reader, scope),
         sticky: sticky(reader, scope),
         timeouts: timeouts(reader, scope, &shapes::BACKEND_TIMEOUTS),
-        retry: retry(reader, scope, &shapes::OWN_RETRY),
+        retry: retry(reader, scope, &shapes::BACKEND_RETRY),
         accept_legacy_responses: reader.boolean(scope, "accept_legacy_responses").unwrap_or(false),
         max_load_percent: reader.load(scope, "max_load").map(|found| found.value),
         slow_start: reader.duration(scope, "slow_start").map(|found| found.value),

@@ -102,13 +102,28 @@ pub(super) const BACKEND_TIMEOUTS: Shape = Shape {
     later: &["queue", "tls_handshake", "total"],
 };
 
-pub(super) const RETRY: Shape =
-    Shape { what: "[retry]", keys: &["retries", "budget"], later: &["on", "hedge", "backoff"] };
+pub(super) const RETRY: Shape = Shape {
+    what: "[retry]",
+    keys: &[
+        "retries",
+        "budget",
+        "on",
+        "attempt_timeout",
+        "backoff",
+        "backoff_max",
+        "hold_body",
+        "non_idempotent",
+    ],
+    later: &["hedge"],
+};
 
-pub(super) const OWN_RETRY: Shape = Shape {
-    what: "the retry table of a route or backend",
-    keys: &["retries"],
-    later: &["on", "hedge", "backoff"],
+pub(super) const BACKEND_RETRY: Shape =
+    Shape { what: "the retry table of a backend", keys: RETRY.keys, later: RETRY.later };
+
+pub(super) const ROUTE_RETRY: Shape = Shape {
+    what: "the retry table of a route",
+    keys: &["retries", "on", "attempt_timeout", "backoff", "backoff_max", "hold_body", "non_idempotent"],
+    later: RETRY.later,
 };
 
 pub(super) const DEFAULTS: Shape =

@@ -3,7 +3,7 @@
 use super::codes;
 use super::names::{self, Names};
 use super::problem::{Place, Problems};
-use super::{at_most, cookie_name, timeouts};
+use super::{at_most, cookie_name, retries, timeouts};
 use crate::cookie::is_token_byte;
 use crate::defaults::{
     LABEL_LEN_MAX, LABELS_MAX, MAX_LOAD_PERCENT, QUEUE_REQUESTS_MAX, SERVERS_PER_BACKEND_MAX, SLOW_START_MAX,
@@ -52,6 +52,7 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
             name,
             policy: backend.balance,
             accept_legacy_responses: backend.accept_legacy_responses,
+            retry_budget_percent: retries::budget(spec, backend),
             queue: is_limited(backend).then(|| backend.queue.unwrap_or_default()),
             pool: pool(spec, backend, keys, first, &servers[first..]),
             servers: first as u32..servers.len() as u32,
@@ -130,7 +131,6 @@ fn identity_hash(keys: &Keys, purpose: Purpose, server: &Server) -> u128 {
 fn check(spec: &Spec, backend: &BackendSpec, place: &Place, problems: &mut Problems) {
     Names::within("server", place, backend.servers.iter().map(|it| &*it.name), problems);
     timeouts::check(&backend.timeouts, &place.field("timeouts"), timeouts::Scope::Exchange, problems);
-    timeouts::check_own_retries(&backend.retry, &place.field("retry"), problems);
     if let Some(cookie) = sticky_cookie(backend) {
         cookie_name(&cookie, &place.field("sticky").field("cookie"), problems);
         if !backend.servers.is_empty() && backend.servers.iter().all(|server| server.backup) {

@@ -40,6 +40,10 @@ codes! {
     REDIRECT = "LB041", "A redirect is not valid.";
     REPLY = "LB042", "A fixed reply or an error page is not valid.";
     REWRITE = "LB043", "A change of host or path is not valid.";
+    RETRY_STATUS = "LB070", "A status on which no other server can be tried.";
+    RETRY_BODY = "LB071", "More of a request's body is to be held than can be.";
+    RETRY_TIME = "LB072", "A timeout of attempts or a wait before retries is out of bounds.";
+    RETRY_ON = "LB073", "A list of reasons to try again without a reason.";
     RATE = "LB074", "A rate of requests that cannot be.";
     BODY_RATE = "LB075", "A least rate of request bodies that cannot be.";
     NO_SERVERS = "LB101", "A backend has no servers.";
@@ -53,6 +57,8 @@ codes! {
     SAME_ADDRESS = "LB109", "Two servers of a backend have the same address.";
     ZONE_UNUSED = "LB110", "A zone means nothing as things stand.";
     QUEUE_UNUSED = "LB111", "A queue in which nobody ever waits.";
+    RETRY_UNUSED = "LB112", "A word about retries that changes nothing.";
+    ATTEMPT_TIMEOUT_UNUSED = "LB113", "A timeout of attempts that the timeout of the response comes before.";
     RATE_OF_PROXIES = "LB114", "A rate that counts all clients behind a proxy as one.";
     STICKY_UNUSED = "LB124", "Stickiness that only backups could honour, which are never named in a cookie.";
 }

@@ -5,6 +5,7 @@
 use crate::hash::ContentHash;
 use crate::spec::*;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The content hash of a spec.
@@ -62,7 +63,9 @@ structs! {
     Secrets { signing, share }
     SessionSpec { cookie, strip }
     TimeoutsSpec { connect, request_head, response, idle_down, idle_up, tunnel_idle, drain }
-    RetrySpec { retries, budget_percent }
+    RetrySpec {
+        retries, budget_percent, on, attempt_timeout, backoff, backoff_max, hold_body, non_idempotent,
+    }
     ListenerSpec { name, trusted, client_address, timeouts, max_connections }
     RouteSpec {
         name, listeners, hosts, path, methods, headers, query, cookies, sources, priority, encoded_slash,
@@ -120,6 +123,7 @@ enums! {
     HashKey { Session, Source, Header(name), Path, Query(name) }
     Address { Literal(address), Resolved(addresses), Service(targets) }
     Admin { Ready, Drain, Maintenance }
+    RetryOn { Connect, Closed, Statuses(statuses) }
 }
 
 /// Values that are written as a number or as text.
@@ -145,6 +149,10 @@ values! {
     Share, value, out => out.number(u64::from(value.hundredths()));
     Network, value, out => out.text(&value.to_string());
     SocketAddr, value, out => out.text(&value.to_string());
+    RangeInclusive<u16>, value, out => {
+        value.start().write(out);
+        value.end().write(out);
+    };
     SecretKey, value, out => out.bytes(value.bytes());
     Duration, value, out => {
         out.number(value.as_secs());

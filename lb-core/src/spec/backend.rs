@@ -23,7 +23,7 @@ pub struct BackendSpec {
     pub servers: Vec<ServerSpec>,
     /// Timeouts of exchanges with these servers.
     pub timeouts: TimeoutsSpec,
-    /// Retries of exchanges with these servers; the budget is global, so `budget_percent` is not read here.
+    /// Retries of exchanges with these servers, and their budget.
     pub retry: RetrySpec,
     /// Whether old-fashioned response heads pass, normalised: folded lines, a space before a colon, a repeated
     /// equal Content-Length. Otherwise they are 502.

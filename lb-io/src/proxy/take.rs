@@ -4,18 +4,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use lb_core::spec::QueueSpec;
-use lb_core::{Permit, PickReason, ServerIndex};
+use lb_core::{Outcome, Permit, PickReason, ServerIndex};
 
 use super::exchange::Exchange;
 use crate::reason::{CLIENT_LEFT, QUEUE_FULL, QUEUE_TIMEOUT, Reason, STOPPED};
-use crate::worker::Current;
 use crate::worker::queue::{Queue, Ticket};
 use crate::worker::tasks::wait;
+use crate::worker::{Current, Worker};
 
 /// The right to use a server, and who is to be told when it ends.
 pub(super) struct Taken {
     pub(super) permit: Permit,
     pub(super) queue: Option<Arc<Queue>>,
+}
+
+impl Taken {
+    /// Ends the attempt, and tells who waits for the server.
+    pub(super) fn finish(self, worker: &Worker, outcome: Outcome) {
+        let server = self.queue.map(|queue| (queue, Arc::clone(self.permit.server())));
+        self.permit.finish(outcome, worker.now());
+        if let Some((queue, server)) = server {
+            worker.grant(&queue, &server);
+        }
+    }
 }
 
 impl Exchange<'_> {
@@ -35,11 +46,7 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// Why there was none.
-    pub(super) async fn wait_for_room(
-        &mut self,
-        current: &Rc<Current>,
-        tried: &[ServerIndex],
-    ) -> Result<Taken, Reason> {
+    pub(super) async fn wait_for_room(&mut self, current: &Rc<Current>) -> Result<Taken, Reason> {
         self.meter.queues();
         let (worker, snapshot) = (self.worker, &current.table.snapshot);
         let server = self.memory.decision.as_ref().ok_or(STOPPED)?.server();
@@ -56,7 +63,7 @@ impl Exchange<'_> {
         worker.set_deadline(self.down, worker.now() + bounds.timeout);
         worker.begin_to_wait(self.task);
         self.meter.waits(&worker.metrics, counted);
-        let came = self.stand_in_line(current, tried, &queue, ticket).await;
+        let came = self.stand_in_line(current, &queue, ticket).await;
         self.meter.waited(&worker.metrics, counted, worker.now().saturating_sub(since));
         worker.end_waiting(self.task);
         worker.clear_deadline(self.down);
@@ -74,21 +81,20 @@ impl Exchange<'_> {
     async fn stand_in_line(
         &mut self,
         current: &Current,
-        tried: &[ServerIndex],
         queue: &Arc<Queue>,
         ticket: Ticket,
     ) -> Result<Taken, Reason> {
         let worker = self.worker;
         loop {
             if queue.may_look(ticket) {
-                self.decide_again(current, tried);
+                self.decide_again(current, None);
                 if let Some(taken) = self.look(current, Some(queue)) {
                     return Ok(taken);
                 }
                 queue.wait_on(ticket);
             }
             if worker.is_expired(self.down) {
-                return self.go_elsewhere(current, queue).ok_or(QUEUE_TIMEOUT);
+                return self.leave_own(current, queue).ok_or(QUEUE_TIMEOUT);
             }
             if worker.is_hung_up(self.down) {
                 return Err(CLIENT_LEFT);
@@ -115,8 +121,9 @@ impl Exchange<'_> {
         Some(Taken { permit, queue: queue.cloned() })
     }
 
-    /// Servers come and go while a request waits.
-    fn decide_again(&mut self, current: &Current, tried: &[ServerIndex]) {
+    /// Servers come and go while a request waits. Not `own`, if that is given, instead of those that were tried.
+    fn decide_again(&mut self, current: &Current, own: Option<ServerIndex>) {
+        let tried = own.as_ref().map_or(self.retries.tried(), std::slice::from_ref);
         let random = self.worker.randomness.borrow_mut().draw();
         let (cursors, now) = (current.cursors.borrow(), self.worker.now());
         let again =
@@ -127,10 +134,10 @@ impl Exchange<'_> {
     }
 
     /// A session whose server had no room for it in time moves to another one, if that has.
-    fn go_elsewhere(&mut self, current: &Current, queue: &Arc<Queue>) -> Option<Taken> {
+    fn leave_own(&mut self, current: &Current, queue: &Arc<Queue>) -> Option<Taken> {
         self.own(current)?;
         let own = self.memory.decision.as_ref()?.server();
-        self.decide_again(current, &[own]);
+        self.decide_again(current, Some(own));
         self.look(current, Some(queue))
     }
 }

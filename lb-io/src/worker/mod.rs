@@ -22,12 +22,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_core::{Cursors, RetryBudget, ServerLive, Table};
+use lb_core::{Cursors, ServerLive, Table};
 
 use self::buffers::BufferPool;
 use self::conns::{Conns, Fill, Owner};
 pub use self::current::Current;
-use self::current::current_of;
+use self::current::{budgets_of, current_of};
 use self::pipes::Pipes;
 use self::queue::{LOOK_AGAIN, Place, Queue};
 use self::randomness::Randomness;
@@ -112,7 +112,6 @@ pub struct Worker {
     /// Where exchanges of sampled traces are recorded; none: nowhere.
     pub(crate) spans: RefCell<Option<SpanBuffer>>,
     pub(crate) randomness: RefCell<Randomness>,
-    pub(crate) retry_budget: RefCell<RetryBudget>,
     current: RefCell<Rc<Current>>,
     listener_names: Arc<[Box<str>]>,
     pub(crate) limits: Limits,
@@ -156,12 +155,12 @@ impl Worker {
     ) -> Rc<Self> {
         let mut pools = Pools::default();
         let mut randomness = Randomness::new(seed);
-        let retry_budget = RetryBudget::new(table.snapshot.retry_budget_percent());
         let cursors = Cursors::new(randomness.draw() as u64);
         let format = log.as_ref().map(LogBuffer::format);
         let alone = Siblings::of(1).swap_remove(0);
         let parts = (metrics.layout(), alone.queues().as_ref());
-        let current = Rc::new(current_of(table, parts, format, listener_names, cursors, &mut pools).0);
+        let budgets = budgets_of(&table, None);
+        let current = current_of(table, parts, format, listener_names, (cursors, budgets), &mut pools).0;
         let now = driver.now();
         Rc::new(Self {
             driver,
@@ -176,8 +175,7 @@ impl Worker {
             tracing: Cell::new(None),
             spans: RefCell::new(None),
             randomness: RefCell::new(randomness),
-            retry_budget: RefCell::new(retry_budget),
-            current: RefCell::new(current),
+            current: RefCell::new(Rc::new(current)),
             listener_names: Arc::clone(listener_names),
             limits,
             listeners: RefCell::default(),
@@ -241,12 +239,18 @@ impl Worker {
 
     fn adopt(&self, table: Arc<Table>) {
         let cursors = self.current.borrow().cursors.borrow().clone();
-        self.retry_budget.borrow_mut().set_percent(table.snapshot.retry_budget_percent());
+        let budgets = budgets_of(&table, Some(&self.current.borrow()));
         let format = self.log.borrow().as_ref().map(LogBuffer::format);
         let siblings = self.siblings.borrow();
         let parts = (self.metrics.layout(), siblings.queues().as_ref());
-        let (next, mut orphans) =
-            current_of(table, parts, format, &self.listener_names, cursors, &mut self.pools.borrow_mut());
+        let (next, mut orphans) = current_of(
+            table,
+            parts,
+            format,
+            &self.listener_names,
+            (cursors, budgets),
+            &mut self.pools.borrow_mut(),
+        );
         for (live, pool) in next.table.live.servers().iter().zip(&next.pools) {
             if live.is_left_alone(self.now()) {
                 orphans.extend(self.pools.borrow_mut().empty(*pool));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::spec::{
-    Address, BackendSpec, ListenerSpec, Policy, QueueSpec, RouteSpec, ServerSpec, SigningKey, StickySpec,
-    TimeoutsSpec,
+    Address, BackendSpec, ListenerSpec, Policy, QueueSpec, RetryOn, RetrySpec, RouteSpec, ServerSpec,
+    SigningKey, StickySpec, TimeoutsSpec,
 };
 use lb_core::{SecretKey, Spec, Table};
 use lb_io::driver::{Driver, Socket};
@@ -20,7 +20,7 @@ use lb_io::worker::{Limits, Worker};
 use super::client::Client;
 use super::ledger::{End, SharedLedger};
 use super::origin::Origin;
-use super::script::{Flaw, Script};
+use super::script::{Again, BUSY, Flaw, Script};
 
 /// Virtual time after which an exchange that has not ended never will: longer than any chain of timeouts.
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
@@ -65,12 +65,14 @@ impl Scene {
             Kind::Wild => Faults::any(&mut random),
         };
         let window = random.pick(&[400, 3_000, 16_000, 64_000, 200_000]);
+        let plans = random.bits();
         let script = Script {
-            seed: random.bits(),
+            seed: plans,
             wild: kind == Kind::Wild,
             restless: !calm,
             direct: false,
             longest: if window < 10_000 { 10_000 } else { 300_000 },
+            again: Again::of(plans),
         };
         let network = Network::with_window(random.bits(), faults.clone(), window);
         if std::env::var_os("LB_SIM_TRACE").is_some() {
@@ -159,6 +161,8 @@ pub struct Outcome {
     pub ended_at: Duration,
     /// How often requests ended how.
     pub ends: BTreeMap<String, usize>,
+    /// Attempts that were not the first of their exchange.
+    pub retries: u64,
 }
 
 impl Outcome {
@@ -173,7 +177,7 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     let servers: Vec<SocketAddr> =
         (0..1 + scene.random.below(3)).map(|i| SocketAddr::from(([10, 0, 0, 1 + i as u8], 80))).collect();
     let front: SocketAddr = "203.0.113.10:80".parse().expect("an address");
-    let table = Arc::new(Table::new(snapshot(&mut scene.random, &servers), None));
+    let table = Arc::new(Table::new(snapshot(&mut scene.random, &servers, scene.script.again), None));
     let names: Arc<[Box<str>]> = Arc::from(vec![Box::from("web")]);
     let limits = limits(scene.calm, &mut scene.random);
     let count = scene.random.pick(&[1, 1, 1, 2, 4]);
@@ -223,7 +227,8 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
         }
         if reload_at.is_some_and(|at| at <= scene.network.now()) {
             (reload_at, reloaded) = (None, true);
-            let snapshot = snapshot(&mut scene.random, &[SocketAddr::from(([10, 0, 0, 1], 80))]);
+            let server = SocketAddr::from(([10, 0, 0, 1], 80));
+            let snapshot = snapshot(&mut scene.random, &[server], scene.script.again);
             table = Arc::new(Table::new(snapshot, Some(&table)));
             let published = metrics.publish(&table.snapshot);
             for (number, worker) in workers.iter().enumerate() {
@@ -265,7 +270,8 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     for record in scene.ledger.open().records.values() {
         *ends.entry(format!("{:?}", record.end)).or_default() += 1;
     }
-    Outcome { wrong, ended_at: scene.network.now(), ends }
+    let retries = metrics.workers().map(|worker| worker.counters.retries.get()).sum();
+    Outcome { wrong, ended_at: scene.network.now(), ends, retries }
 }
 
 /// One turn of each worker. Virtual time passes in one worker's turn for all, so none sleeps past another's timers.
@@ -285,7 +291,7 @@ fn limits(calm: bool, random: &mut Random) -> Limits {
     limits
 }
 
-fn snapshot(random: &mut Random, servers: &[SocketAddr]) -> lb_core::Snapshot {
+fn snapshot(random: &mut Random, servers: &[SocketAddr], again: Again) -> lb_core::Snapshot {
     let max_requests = random.chance(3_000).then(|| random.pick(&[1, 1, 2, 5]));
     let servers = servers.iter().enumerate().map(|(i, &address)| ServerSpec {
         max_requests,
@@ -310,12 +316,30 @@ fn snapshot(random: &mut Random, servers: &[SocketAddr]) -> lb_core::Snapshot {
             ..RouteSpec::default()
         }],
         backends: vec![backend],
+        retry: retry(again),
         timeouts: TimeoutsSpec { tunnel_idle: Some(Duration::from_secs(120)), ..TimeoutsSpec::default() },
         ..Spec::default()
     };
     spec.secrets.share = Some(SecretKey::new([7; 16]));
     spec.secrets.signing = vec![SigningKey { id: "a".to_owned(), key: SecretKey::new([8; 16]) }];
     lb_core::compile(&spec).expect("the spec is sound").snapshot
+}
+
+fn retry(again: Again) -> RetrySpec {
+    let mut on = vec![RetryOn::Connect, RetryOn::Closed];
+    if again.on_busy {
+        on.push(RetryOn::Statuses(BUSY..=BUSY));
+    }
+    RetrySpec {
+        retries: Some(again.retries),
+        budget_percent: Some(100),
+        on: Some(on),
+        attempt_timeout: again.attempt_timeout_ms.map(Duration::from_millis),
+        backoff: Some(Duration::from_millis(again.backoff_ms)),
+        hold_body: Some(again.hold_body),
+        non_idempotent: again.posts.then(|| vec!["POST".to_owned()]),
+        ..RetrySpec::default()
+    }
 }
 
 /// What the engine's own numbers say is still in use.
