@@ -33,6 +33,7 @@ mod queueing;
 mod rates;
 mod readme;
 mod reload;
+mod retries;
 mod spans;
 mod splits;
 mod statsd;
