@@ -11,6 +11,7 @@ use lb_core::spec::Admin;
 use lb_core::{Health, ServerIndex};
 use serde_json::{Value, json};
 
+use super::json_page;
 use crate::config::moment::Moment;
 use crate::control::{Current, Shared};
 use crate::drain::Shown as Leaving;
@@ -26,8 +27,7 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, RawQuery(query): Raw
     if query.as_deref() == Some("format=json") {
         let servers: Vec<Value> = rows.iter().map(Row::json).collect();
         let queues: Vec<Value> = queues.iter().map(Line::json).collect();
-        let answer = json!({"version": VERSION, "servers": servers, "queues": queues});
-        return ([(CONTENT_TYPE, "application/json")], format!("{answer}\n")).into_response();
+        return json_page(json!({"version": VERSION, "servers": servers, "queues": queues}));
     }
     let mut page = text(SERVERS, rows.iter().map(Row::cells));
     if !queues.is_empty() {

@@ -372,9 +372,8 @@ impl<'a> Exchange<'a> {
             }
             self.upload.begin_again();
             let current = Rc::clone(self.current.as_ref()?);
-            let random = worker.randomness.borrow_mut().draw();
-            let (cursors, tried) = (current.cursors.borrow(), &tried[..tried_count.into()]);
-            match decision.again(&current.table, &cursors, tried, worker.now(), random) {
+            let tried = &tried[..tried_count.into()];
+            match self.again(&current, tried) {
                 Some(next) if !tried.contains(&next.server()) => self.memory.decision = Some(next),
                 _ => return Some(reason),
             }

@@ -1,10 +1,9 @@
 //! The permit for an attempt: at once as a rule, after a wait where servers have bounds and all are full.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use lb_core::spec::QueueSpec;
-use lb_core::{Permit, PickReason, ServerIndex};
+use lb_core::{BackendIndex, Decision, Permit, PickReason, ServerIndex};
 
 use super::exchange::Exchange;
 use crate::reason::{CLIENT_LEFT, QUEUE_FULL, QUEUE_TIMEOUT, Reason, STOPPED};
@@ -22,10 +21,8 @@ impl Exchange<'_> {
     /// Takes what [`Memory::decision`](super::parse::Memory::decision) says, if the server has room and nobody waits
     /// for it.
     pub(super) fn take(&self, current: &Current) -> Option<Taken> {
-        let decision = self.memory.decision.as_ref()?;
-        let server = current.table.snapshot.server(decision.server());
-        let queue = current.queue(server.backend);
-        if queue.is_some_and(|queue| queue.waiting() > 0 && queue.is_taken(self.own(current))) {
+        let queue = current.queue(self.backend(current)?);
+        if queue.is_some_and(|queue| queue.is_taken(self.own(current))) {
             return None;
         }
         self.look(current, queue)
@@ -37,20 +34,19 @@ impl Exchange<'_> {
     /// Why there was none.
     pub(super) async fn wait_for_room(
         &mut self,
-        current: &Rc<Current>,
+        current: &Current,
         tried: &[ServerIndex],
     ) -> Result<Taken, Reason> {
         self.meter.queues();
-        let (worker, snapshot) = (self.worker, &current.table.snapshot);
-        let server = self.memory.decision.as_ref().ok_or(STOPPED)?.server();
-        let index = snapshot.server(server).backend;
-        let backend = snapshot.backend(index);
+        let worker = self.worker;
+        let index = self.backend(current).ok_or(STOPPED)?;
+        let backend = current.table.snapshot.backend(index);
         // None for one that waits by a table from before the bound: its log line alone says for how long.
         let counted = current.layout.queue(index);
         let since = worker.now();
         // A server may have been given a bound by a later table than this one.
         let bounds: QueueSpec = backend.queue.unwrap_or_default();
-        let queue = worker.queue_of(&backend.name);
+        let queue = current.queue(index).cloned().unwrap_or_else(|| worker.queue_of(&backend.name));
         let ticket = queue.enter(worker.place(self.task), self.own(current), bounds.requests);
         let ticket = ticket.ok_or(QUEUE_FULL)?;
         worker.set_deadline(self.down, worker.now() + bounds.timeout);
@@ -81,7 +77,8 @@ impl Exchange<'_> {
         let worker = self.worker;
         loop {
             if queue.may_look(ticket) {
-                self.decide_again(current, tried);
+                // Servers come and go while a request waits.
+                self.memory.decision = self.again(current, tried).or(self.memory.decision);
                 if let Some(taken) = self.look(current, Some(queue)) {
                     return Ok(taken);
                 }
@@ -102,6 +99,12 @@ impl Exchange<'_> {
         }
     }
 
+    /// The backend of the arm that serves.
+    fn backend(&self, current: &Current) -> Option<BackendIndex> {
+        let decision = self.memory.decision.as_ref()?;
+        Some(current.table.snapshot.route(decision.route()).arm(decision.arm()).backend)
+    }
+
     /// The one server that a session waits for.
     fn own<'c>(&self, current: &'c Current) -> Option<&'c lb_core::ServerLive> {
         let decision = self.memory.decision.as_ref()?;
@@ -115,22 +118,18 @@ impl Exchange<'_> {
         Some(Taken { permit, queue: queue.cloned() })
     }
 
-    /// Servers come and go while a request waits.
-    fn decide_again(&mut self, current: &Current, tried: &[ServerIndex]) {
+    /// Where to try next, `tried` being the servers that were tried.
+    pub(super) fn again(&self, current: &Current, tried: &[ServerIndex]) -> Option<Decision> {
         let random = self.worker.randomness.borrow_mut().draw();
-        let (cursors, now) = (current.cursors.borrow(), self.worker.now());
-        let again =
-            self.memory.decision.and_then(|it| it.again(&current.table, &cursors, tried, now, random));
-        if again.is_some() {
-            self.memory.decision = again;
-        }
+        let decision = self.memory.decision.as_ref()?;
+        decision.again(&current.table, &current.cursors.borrow(), tried, self.worker.now(), random)
     }
 
     /// A session whose server had no room for it in time moves to another one, if that has.
     fn go_elsewhere(&mut self, current: &Current, queue: &Arc<Queue>) -> Option<Taken> {
         self.own(current)?;
         let own = self.memory.decision.as_ref()?.server();
-        self.decide_again(current, &[own]);
+        self.memory.decision = self.again(current, &[own]).or(self.memory.decision);
         self.look(current, Some(queue))
     }
 }
