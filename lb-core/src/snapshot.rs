@@ -315,6 +315,8 @@ pub struct Server {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Requests that it may have in flight at a time.
     pub max_requests: Option<u32>,
+    /// Connections that may be open to it at a time.
+    pub max_connections: Option<u32>,
     /// Whether its address came out of a name.
     pub resolved: bool,
 }

@@ -34,7 +34,7 @@ codes! {
     MAX_LOAD = "LB032", "A bound on the load that cannot be kept, or with a policy that does not hash.";
     SLOW_START = "LB033", "A slow start of no time, or of more than an hour.";
     SPILL = "LB034", "Zones are to spill over where there are none that count.";
-    QUEUE = "LB035", "A bound on requests of a server or of a queue that cannot be.";
+    QUEUE = "LB035", "A bound on requests or connections of a server, or of a queue, that cannot be.";
     LABEL = "LB036", "A server has too many labels, or one whose value is empty, too long or not one line.";
     HEADER_EDIT = "LB040", "A header that must not be edited.";
     REDIRECT = "LB041", "A redirect is not valid.";
@@ -54,6 +54,7 @@ codes! {
     ZONE_UNUSED = "LB110", "A zone means nothing as things stand.";
     QUEUE_UNUSED = "LB111", "A queue in which nobody ever waits.";
     RATE_OF_PROXIES = "LB114", "A rate that counts all clients behind a proxy as one.";
+    MORE_REQUESTS = "LB116", "A server may have more requests than connections to carry them.";
     STICKY_UNUSED = "LB124", "Stickiness that only backups could honour, which are never named in a cookie.";
 }
 

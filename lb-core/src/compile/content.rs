@@ -87,7 +87,7 @@ structs! {
     }
     StickySpec { cookie }
     QueueSpec { requests, timeout }
-    ServerSpec { name, address, weight, backup, admin, zone, labels, max_requests }
+    ServerSpec { name, address, weight, backup, admin, zone, labels, max_requests, max_connections }
 }
 
 /// Enums: a word, and what the variant holds.

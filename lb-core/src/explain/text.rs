@@ -124,6 +124,9 @@ fn pick_words(pick: &Pick) -> String {
     if pick.server.as_ref().is_some_and(|server| server.backup) {
         words.push_str("; a backup, for no primary can serve");
     }
+    if let Some(connections) = pick.server.as_ref().and_then(connections) {
+        words.push_str(&format!("; {connections}"));
+    }
     if pick.waits {
         words.push_str(&match pick.may_wait {
             0 => "; it has as much as it may, and nobody waits here: the request is refused".to_owned(),
@@ -202,12 +205,18 @@ fn long(time: Duration) -> String {
     }
 }
 
+/// How many of its connections there are, where they are bounded.
+fn connections(server: &ServerNote) -> Option<String> {
+    server.connections_most.map(|most| format!("connections {} of {most}", server.connections))
+}
+
 /// Why a server gets less than its weight says.
 fn why_less(server: &ServerNote) -> Option<String> {
     let ServerNote { name, in_flight, .. } = server;
     match server.in_flight_most {
         Some(most) if u64::from(*in_flight) >= most => {
-            return Some(format!("{name} is full with {in_flight} of {most} in flight"));
+            let connections = connections(server).map_or(String::new(), |words| format!(", {words}"));
+            return Some(format!("{name} is full with {in_flight} of {most} in flight{connections}"));
         }
         _ => {}
     }

@@ -238,6 +238,13 @@ fn table_of_mistakes() {
         ("LB035 backend[0].server[0].max_requests", |spec| {
             spec.backends[0].servers[0].max_requests = Some(0)
         }),
+        ("LB035 backend[0].server[0].max_connections", |spec| {
+            spec.backends[0].servers[0].max_connections = Some(0)
+        }),
+        ("LB116 backend[0].server[0].max_requests", |spec| {
+            spec.backends[0].servers[0].max_requests = Some(3);
+            spec.backends[0].servers[0].max_connections = Some(2);
+        }),
         ("LB035 backend[0].queue.requests", |spec| {
             spec.backends[0].servers[0].max_requests = Some(1);
             spec.backends[0].queue = Some(QueueSpec { requests: 10_001, ..QueueSpec::default() });
