@@ -507,7 +507,7 @@ impl ServerLive {
     }
 
     /// Attempts that may be under way at a time by all bounds: each needs a connection of its own.
-    pub(crate) fn most_in_flight(&self) -> Option<u32> {
+    pub fn most_in_flight(&self) -> Option<u32> {
         Some(self.standing.most.load(Relaxed)).filter(|most| *most != 0)
     }
 

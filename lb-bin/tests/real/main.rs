@@ -24,6 +24,7 @@ mod killing;
 mod leaving;
 mod leaving_servers;
 mod limits;
+mod max_connections;
 mod metrics;
 mod operating;
 mod policies;

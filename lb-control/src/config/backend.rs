@@ -186,12 +186,16 @@ fn server(reader: &mut Reader<'_>, scope: Scope<'_>) -> (ServerSpec, Option<Name
             .into_iter()
             .map(|(name, value)| (name.value, value.value))
             .collect(),
-        max_requests: reader
-            .integer(scope, "max_requests", 1..=i64::from(u32::MAX))
-            .map(|it| it.value as u32),
+        max_requests: bound(reader, scope, "max_requests"),
+        max_connections: bound(reader, scope, "max_connections"),
         ..ServerSpec::default()
     };
     (server, named)
+}
+
+/// How much of something a server may have at a time.
+fn bound(reader: &mut Reader<'_>, scope: Scope<'_>, key: &'static str) -> Option<u32> {
+    reader.integer(scope, key, 1..=i64::from(u32::MAX)).map(|found| found.value as u32)
 }
 
 /// `true`, `false` or `{ cookie = "…" }`.

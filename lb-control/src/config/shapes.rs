@@ -157,8 +157,11 @@ pub(super) const DEFAULT_BACKEND: Shape = Shape {
     later: BACKEND.later,
 };
 
-pub(super) const DEFAULT_SERVER: Shape =
-    Shape { what: "[defaults.server]", keys: &["weight", "resolve", "max_requests"], later: SERVER.later };
+pub(super) const DEFAULT_SERVER: Shape = Shape {
+    what: "[defaults.server]",
+    keys: &["weight", "resolve", "max_requests", "max_connections"],
+    later: SERVER.later,
+};
 
 pub(super) const LISTENER: Shape = Shape {
     what: "a listener",
@@ -343,8 +346,9 @@ pub(super) const SERVER: Shape = Shape {
         "check_address",
         "check_port",
         "max_requests",
+        "max_connections",
     ],
-    later: &["health", "tls", "max_connections", "slow_start", "proxy_protocol"],
+    later: &["health", "tls", "slow_start", "proxy_protocol"],
 };
 
 pub(super) const ADMIN_STATE: Shape = Shape {

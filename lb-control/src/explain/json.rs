@@ -85,6 +85,8 @@ fn server(note: &ServerNote) -> Value {
         "removed_for_ms": milliseconds(note.removed_for),
         "in_flight": note.in_flight,
         "in_flight_most": note.in_flight_most,
+        "connections": note.connections,
+        "connections_most": note.connections_most,
         "latency_us": note.latency.map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
     })
 }

@@ -26,8 +26,8 @@ use crate::http1::response::RequestKind;
 use crate::metrics::Meter;
 use crate::metrics::meter::End;
 use crate::reason::{
-    CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, CONNECT_TIMEOUT, Cause, OVERLOADED, RESPONSE_TIMEOUT,
-    Reason, STOPPED,
+    CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, CONNECT_TIMEOUT, Cause, OVERLOADED, QUEUE_TIMEOUT,
+    RESPONSE_TIMEOUT, Reason, STOPPED,
 };
 use crate::worker::conns::{Fill, Owner};
 use crate::worker::tasks::{TaskIndex, wait};
@@ -325,7 +325,7 @@ impl<'a> Exchange<'a> {
                 Attempt::Done { .. } | Attempt::Switched => Outcome::Responded { status: self.status },
                 Attempt::Cut(_) => Outcome::Failed,
                 Attempt::Client(_) => Outcome::Abandoned,
-                Attempt::Failed { reason: OVERLOADED, .. } => Outcome::Abandoned,
+                Attempt::Failed { reason: OVERLOADED | QUEUE_TIMEOUT, .. } => Outcome::Abandoned,
                 Attempt::Failed { .. } if connected.is_none() => Outcome::ConnectFailed,
                 // A pooled connection that its server had closed says nothing about the server.
                 Attempt::Failed { repeatable: true, .. } if connected == Some(true) => Outcome::Abandoned,
@@ -410,7 +410,8 @@ impl<'a> Exchange<'a> {
             (1, false) => Some(FRESH_ENOUGH),
             _ => Some(Duration::ZERO),
         };
-        let want = Want { address: permit.address(), pool, max_idle, connect_timeout: self.connect_timeout };
+        let (server, connect_timeout) = (permit.server(), self.connect_timeout);
+        let want = Want { server, pool, max_idle, connect_timeout };
         let Acquired { conn: up, reused } = match acquire(worker, self.task, self.down, want).await {
             Ok(acquired) => acquired,
             Err(reason @ (CLIENT_LEFT | STOPPED)) => return (Attempt::Client(reason), None),

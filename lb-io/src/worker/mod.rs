@@ -7,6 +7,7 @@ mod accepting;
 pub mod buffers;
 pub mod conns;
 mod current;
+pub mod lending;
 pub mod pipes;
 pub mod queue;
 pub mod randomness;
@@ -257,6 +258,7 @@ impl Worker {
             self.slot(conn, |slot| slot.owner = Owner::None);
             self.close_upstream(conn);
         }
+        self.close_excess();
     }
 
     /// The numbers of the worker as a whole.
@@ -322,11 +324,10 @@ impl Worker {
         self.tasks.run();
         self.tasks.clear();
         self.held.borrow_mut().clear();
-        self.siblings.borrow().close();
-        while self.siblings.borrow().take().is_some() {}
+        self.siblings.borrow().stop();
         let all = self.conns.borrow().all();
         for (conn, _) in all {
-            self.close(conn, true);
+            drop(self.close(conn, true));
         }
         for listener in 0..self.listener_names.len() {
             self.metrics.listener(listener as u32).active.set(0);
@@ -451,6 +452,8 @@ impl Worker {
             Event::Woken => {
                 self.woken.set(true);
                 self.take_handed();
+                self.take_lent();
+                self.answer_asked();
                 while let Some(task) = self.siblings.borrow().take_wake() {
                     self.tasks.wake(task);
                 }
@@ -573,7 +576,7 @@ impl Worker {
     /// Tells those who wait for a backend that a server has room for one more.
     pub(crate) fn grant(&self, queue: &Queue, server: &ServerLive) {
         if let Some(place) = queue.grant(server) {
-            self.wake(place);
+            self.wake_granted(server, place);
         }
     }
 
@@ -620,7 +623,7 @@ impl Worker {
     /// Closes a client's connection.
     pub(crate) fn close_downstream(&self, conn: ConnKey, reset: bool) {
         let listener = self.slot(conn, |slot| slot.listener);
-        self.close(conn, reset);
+        drop(self.close(conn, reset));
         self.downstream.set(self.downstream.get() - 1);
         self.siblings.borrow().ended();
         self.open_by_listener.borrow_mut()[listener as usize] -= 1;
@@ -636,8 +639,11 @@ impl Worker {
                 self.slot(moved.conn, |slot| slot.owner = Owner::IdleUpstream { pool, place: moved.place });
             }
         }
-        self.close(conn, false);
+        let counted = self.close(conn, false);
         self.counters().upstream_active.subtract(1);
+        if let Some(connection) = counted {
+            self.uncount(connection);
+        }
         self.resume_accepting();
     }
 

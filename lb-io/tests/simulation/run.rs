@@ -206,13 +206,14 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     let drain_at =
         (!scene.calm && scene.random.chance(1_000)).then(|| Duration::from_millis(scene.random.below(5_000)));
     let (mut table, mut reloaded) = (table, false);
+    let first_table = Arc::clone(&table);
     while !scene.network.actors_are_done() {
         if let Err(error) = turn(&workers, &scene.network) {
             return Outcome::failed(format!("the driver failed: {error}"));
         }
         // A bound that a reload has lowered is reached when what was under way has ended.
         if !reloaded {
-            wrong.extend(too_busy(&table));
+            wrong.extend(too_busy(&table, &scene.network));
         }
         if scene.network.now() > PATIENCE {
             wrong.extend(scene.network.unfinished());
@@ -249,7 +250,7 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     if !held.attached.is_empty() || held.unattached > 0 {
         wrong.push(format!("still open when everybody has left: {held:?}"));
     }
-    wrong.extend(left_over(&metrics, &table));
+    wrong.extend(left_over(&metrics, &[&first_table, &table]));
     let waiting: u32 = queues.all().iter().map(|(_, queue)| queue.waiting()).sum();
     if waiting > 0 {
         wrong.push(format!("{waiting} requests wait when everybody has left"));
@@ -287,8 +288,12 @@ fn limits(calm: bool, random: &mut Random) -> Limits {
 
 fn snapshot(random: &mut Random, servers: &[SocketAddr]) -> lb_core::Snapshot {
     let max_requests = random.chance(3_000).then(|| random.pick(&[1, 1, 2, 5]));
+    let max_connections = random.chance(3_000).then(|| random.pick(&[1, 1, 2, 3, 5]));
+    let bounded = random.index(servers.len() + 1);
     let servers = servers.iter().enumerate().map(|(i, &address)| ServerSpec {
         max_requests,
+        // Of all, or of some.
+        max_connections: max_connections.filter(|_| i <= bounded),
         name: format!("s{i}"),
         address: Address::Literal(address),
         ..ServerSpec::default()
@@ -299,7 +304,9 @@ fn snapshot(random: &mut Random, servers: &[SocketAddr]) -> lb_core::Snapshot {
         sticky: random.chance(2_000).then(StickySpec::default),
         servers: servers.collect(),
         // Where peers behave, each request has its turn some day.
-        queue: max_requests.map(|_| QueueSpec { timeout: Duration::from_secs(1800), ..QueueSpec::default() }),
+        queue: max_requests
+            .or(max_connections)
+            .map(|_| QueueSpec { timeout: Duration::from_secs(1800), ..QueueSpec::default() }),
         ..BackendSpec::default()
     };
     let mut spec = Spec {
@@ -319,7 +326,7 @@ fn snapshot(random: &mut Random, servers: &[SocketAddr]) -> lb_core::Snapshot {
 }
 
 /// What the engine's own numbers say is still in use.
-fn left_over(metrics: &Metrics, table: &Table) -> Vec<String> {
+fn left_over(metrics: &Metrics, tables: &[&Table]) -> Vec<String> {
     let mut wrong = Vec::new();
     let (arms, servers) = (metrics.arms(), metrics.servers());
     let mut in_use = vec![
@@ -343,20 +350,35 @@ fn left_over(metrics: &Metrics, table: &Table) -> Vec<String> {
             wrong.push(format!("{count} {what} when everybody has left"));
         }
     }
-    for server in table.live.servers() {
+    for server in tables.iter().flat_map(|table| table.live.servers()) {
         if server.in_flight() != 0 {
             wrong.push(format!("{} permits of {} not finished", server.in_flight(), server.name()));
+        }
+        if server.connections() != 0 {
+            wrong.push(format!("{} connections to {} counted", server.connections(), server.name()));
         }
     }
     wrong
 }
 
-/// A server that has more than it may.
-fn too_busy(table: &Table) -> Option<String> {
-    let mut servers = table.live.servers().iter();
-    let server =
-        servers.find(|server| server.max_requests().is_some_and(|most| server.in_flight() > most))?;
-    Some(format!("{} has {} requests in flight", server.name(), server.in_flight()))
+/// Servers that have more than they may, or of whose connections another number is known than there are.
+fn too_busy(table: &Table, network: &Network) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for server in table.live.servers() {
+        let in_flight = server.in_flight();
+        if server.max_requests().is_some_and(|most| in_flight > most) {
+            wrong.push(format!("{} has {in_flight} requests in flight", server.name()));
+        }
+        let Some(most) = server.max_connections() else { continue };
+        let open = network.engine_connections_to(server.address());
+        if open > most as usize {
+            wrong.push(format!("{open} connections to {} are open", server.name()));
+        }
+        if server.connections() as usize != open {
+            wrong.push(format!("{open} connections to {} count as {}", server.name(), server.connections()));
+        }
+    }
+    wrong
 }
 
 /// Every exchange is counted once: each answer that a client got, and none that nobody asked for.
