@@ -120,6 +120,9 @@ impl Driver for Shared {
     }
     fn shutdown(&self, _: ConnKey) {}
     fn close(&self, _: ConnKey, _: bool) {}
+    fn detach(&self, _: ConnKey) -> Option<Socket> {
+        None
+    }
     fn turn(&self, _: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
         while self.0.to_accept.get() > 0 && events.len() < MAX_EVENTS {
             self.0.to_accept.set(self.0.to_accept.get() - 1);

@@ -90,6 +90,8 @@ pub struct WorkerReading {
     pub attempts: u64,
     /// Attempts that were not an exchange's first.
     pub retries: u64,
+    /// Further attempts that would have been made, had the budget had one.
+    pub retries_refused: u64,
     /// Exchanges served by another arm than the one that was chosen.
     pub fallbacks: u64,
     /// Connections made to servers.
@@ -189,6 +191,8 @@ pub struct ExchangeNumbers {
     pub attempts: u64,
     /// Of those, not the first of their exchange.
     pub retries: u64,
+    /// Further attempts that would have been made, had the budget had one.
+    pub retries_refused: u64,
     /// Exchanges of this arm's sessions that another arm served.
     pub fallbacks: u64,
     /// Times of exchanges as the clients saw them, from the complete head to the last byte; without tunnels.

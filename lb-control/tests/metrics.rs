@@ -297,8 +297,9 @@ fn haproxys_families_are_named_as_there() {
 #[test]
 fn every_family_is_listed() {
     let leaving = "[[backend]]\nname = \"leaving\"\nsticky = true\nserver = [\
-        { name = \"m\", address = \"10.0.0.3:80\", admin = \"maintenance\" },\
-        { name = \"d\", address = \"10.0.0.4:80\", admin = { drain_until = 9000-01-01T00:00:00Z } }]\n";
+        { name = \"m\", address = \"10.0.0.3:80\", admin = \"maintenance\", max_connections = 9 },\
+        { name = \"d\", address = \"10.0.0.4:80\", admin = { drain_until = 9000-01-01T00:00:00Z } }]\n\
+        [[route]]\nname = \"late\"\npath_prefix = \"/late\"\nclass = \"silver\"\nbackend = \"leaving\"\n";
     let (_dir, running) = start_with(
         "statsd = { address = \"127.0.0.1:9\", interval = \"1h\" }\n[trace]\notlp = \"http://127.0.0.1:9\"",
         leaving,

@@ -28,8 +28,18 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const RETRIES: u32 = 1;
 /// The most further attempts that a route or backend may ask for.
 pub const RETRIES_MAX: u32 = 10;
-/// Share of exchanges, in percent, that may be retried over time.
+/// Share of a backend's exchanges, in percent, that may be retried over time.
 pub const RETRY_BUDGET_PERCENT: u32 = 20;
+/// What the second retry of an exchange waits for at most: 25 ms. The first goes to another server at once.
+pub const RETRY_BACKOFF: Duration = Duration::from_millis(25);
+/// Unless it is set, no retry waits longer than so many times the first wait.
+pub const RETRY_BACKOFF_GROWTH: u32 = 10;
+/// The longest wait before a retry that can be asked for: 10 s.
+pub const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Bytes up to which a request's body is held to be sent again: 16 KiB. One that goes on is let go.
+pub const HOLD_BODY: u64 = 16 << 10;
+/// The most that may be asked to be held of a body: 256 KiB.
+pub const HOLD_BODY_MAX: u64 = 256 << 10;
 
 /// Name of the session cookie.
 pub const SESSION_COOKIE: &str = "lb_session";

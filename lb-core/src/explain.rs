@@ -15,6 +15,7 @@ use crate::find::{Conditions, Missed, Test, TestValue, Watch};
 use crate::live::Table;
 use crate::path::NormalPath;
 use crate::pick::{Care, Picked};
+use crate::retry::{RetryRules, is_idempotent};
 use crate::snapshot::{ArmIndex, Route, RouteIndex, Target};
 use crate::view::{Fields, RequestView};
 use std::ops::Range;
@@ -93,17 +94,18 @@ pub struct Limits {
     pub connect: Duration,
     /// Time that the server may stay silent.
     pub response: Duration,
-    /// Further attempts at most.
-    pub retries: u32,
-    /// Share of exchanges, in percent, that may be retried over time.
+    /// Further attempts: how many at most, and when.
+    pub retry: RetryRules,
+    /// Share of the backend's exchanges, in percent, that may be retried over time.
     pub retry_budget_percent: u32,
     /// The route's class; `None` where all routes have the same.
     pub class: Option<Class>,
     /// The method.
     pub method: String,
-    /// Whether the method is idempotent (RFC 9110, section 9.2.2): else only an attempt of which nothing was
-    /// sent is repeated.
+    /// Whether the method is idempotent (RFC 9110, section 9.2.2).
     pub idempotent: bool,
+    /// Whether the request may be sent twice, by its method: else only an attempt of which nothing was sent is repeated.
+    pub repeatable: bool,
     /// Bytes of a request body at most.
     pub max_body: Option<u64>,
 }
@@ -242,11 +244,12 @@ impl Teller<'_> {
         Limits {
             connect: arm.timeouts.connect,
             response: arm.timeouts.response,
-            retries: arm.retries,
-            retry_budget_percent: self.table.snapshot.retry_budget_percent(),
+            retry: arm.retry.clone(),
+            retry_budget_percent: self.table.snapshot.backend(arm.backend).retry_budget_percent,
             class: self.table.snapshot.classes().map(|_| route.class),
             method: lossy(method),
-            idempotent: [&b"GET"[..], b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"].contains(&method),
+            idempotent: is_idempotent(method),
+            repeatable: arm.retry.may_repeat(method),
             max_body: route.max_body,
         }
     }

@@ -19,9 +19,10 @@
 //!
 //! # Order of calls
 //! 1. [`decide()`], then [`Verdict::charge`] where routes have [rates](guide::rates), then [`Decision::take`]. `None` of it
-//!    says that the server is full ([`ServerSpec::max_requests`](spec::ServerSpec::max_requests)): wait and ask `again`, or
-//!    answer 503.
-//! 2. Connect and send; [`Permit::sent`] when the whole request was sent, or clients that upload slowly make slow servers.
+//!    says that the server is full ([`ServerSpec::max_requests`](spec::ServerSpec::max_requests),
+//!    [`max_connections`](spec::ServerSpec::max_connections)): wait and ask `again`, or answer 503.
+//! 2. Connect ([`ServerLive::connect`] counts it, where connections are bounded) and send; [`Permit::sent`] when the whole
+//!    request was sent, or clients that upload slowly make slow servers.
 //! 3. [`Permit::answered`] when the response's head is there, or clients that download slowly do: the time between the two
 //!    is what `peak_ewma` and outliers go by.
 //! 4. [`Decision::write_cookies`] when the response's head is written to the client.
@@ -130,10 +131,10 @@ pub use explain::{Explanation, explain};
 pub use handle::{Handle, Reader};
 pub use hash::{ContentHash, SecretKey};
 pub use health::Monitor;
-pub use live::{Health, Identity, Live, Outcome, ServerCounters, ServerLive, Table, Why};
+pub use live::{Connection, Health, Identity, Live, Outcome, ServerCounters, ServerLive, Table, Why};
 pub use network::{Network, NetworkError};
 pub use permit::Permit;
-pub use retry::{RETRIES_SAVED_MAX, RetryBudget};
+pub use retry::{RETRIES_SAVED_MAX, RetryBudget, RetryRules, RetryStatuses, is_idempotent};
 pub use share::{Share, ShareError};
 pub use snapshot::{ArmIndex, BackendIndex, RouteIndex, ServerIndex, Snapshot, Timeouts};
 pub use source::{ListenerRules, Source};

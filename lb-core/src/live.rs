@@ -2,9 +2,11 @@
 //! (backend, entry name, address) and survives every snapshot that still has that identity.
 
 mod backend;
+mod connections;
 mod latency;
 
 pub(crate) use backend::{BackendLive, Open, Outlook};
+pub use connections::Connection;
 
 use crate::defaults::{REMOVAL_FIRST, REMOVAL_MAX, SLOW_START_LEAST_PERCENT};
 use crate::map::Map;
@@ -12,7 +14,8 @@ use crate::permit::Wants;
 use crate::rate::Debts;
 use crate::snapshot::{ServerIndex, Snapshot};
 use crate::spec::Admin;
-use crate::sync::{AtomicU32, AtomicU64, Relaxed};
+use crate::sync::{Acquire, AtomicU32, AtomicU64, Relaxed, Release};
+use connections::Connections;
 use latency::{Latency, Took};
 use std::fmt;
 use std::net::SocketAddr;
@@ -86,7 +89,7 @@ impl Live {
                 |live| Arc::clone(live),
             );
             live.set_admin(server.admin);
-            live.set_max_requests(server.max_requests);
+            live.set_bounds(server.max_requests, server.max_connections);
             live
         });
         Live {
@@ -283,8 +286,11 @@ struct Standing {
     /// When its slow start began, in nanoseconds of the caller's clock: with the first attempt after it came up. Until
     /// then [`NOT_YET`]; 0: it has been up since we know it.
     up_since_ns: AtomicU64,
-    /// Attempts that may be under way; 0: as many as come.
+    /// Attempts that may be under way, by either bound; 0: as many as come.
+    most: AtomicU32,
+    /// The bounds themselves; 0: none.
     max_requests: AtomicU32,
+    max_connections: AtomicU32,
 }
 
 /// It came up, and nobody has been sent to it since.
@@ -295,6 +301,7 @@ const NOT_YET: u64 = u64::MAX;
 pub struct ServerLive {
     standing: Standing,
     load: Load,
+    connections: Connections,
     identity: Identity,
     backend: Arc<BackendLive>,
 }
@@ -335,7 +342,13 @@ const HEALTH_SHIFT: u32 = 8;
 impl ServerLive {
     /// A server of which nothing is known: ready, up, idle.
     pub fn new(identity: Identity) -> ServerLive {
-        ServerLive { standing: Standing::default(), load: Load::default(), identity, backend: Arc::default() }
+        ServerLive {
+            standing: Standing::default(),
+            load: Load::default(),
+            connections: Connections::default(),
+            identity,
+            backend: Arc::default(),
+        }
     }
 
     /// Which server this is.
@@ -485,13 +498,24 @@ impl ServerLive {
         Some(self.standing.max_requests.load(Relaxed)).filter(|most| *most != 0)
     }
 
-    fn set_max_requests(&self, most: Option<u32>) {
-        self.standing.max_requests.store(most.unwrap_or_default(), Relaxed);
+    fn set_bounds(&self, max_requests: Option<u32>, max_connections: Option<u32>) {
+        let standing = &self.standing;
+        standing.max_requests.store(max_requests.unwrap_or_default(), Relaxed);
+        standing.max_connections.store(max_connections.unwrap_or_default(), Relaxed);
+        let most = max_requests.into_iter().chain(max_connections).min();
+        standing.most.store(most.unwrap_or_default(), Relaxed);
     }
 
-    /// Whether one more attempt may begin. What is said now may not be so when it does.
+    /// Attempts that may be under way at a time by all bounds: each needs a connection of its own.
+    pub fn most_in_flight(&self) -> Option<u32> {
+        Some(self.standing.most.load(Relaxed)).filter(|most| *most != 0)
+    }
+
+    /// Whether one more attempt may begin: neither [`max_requests`](ServerLive::max_requests) nor
+    /// [`max_connections`](ServerLive::max_connections) is reached by those under way. Idle connections do not make a
+    /// server full. What is said now may not be so when it begins.
     pub fn has_room(&self) -> bool {
-        self.max_requests().is_none_or(|most| self.in_flight() < most)
+        self.most_in_flight().is_none_or(|most| self.in_flight() < most)
     }
 
     /// Until when, on the caller's clock, connect failures keep it out of picks; in the past: they do not.
@@ -548,13 +572,14 @@ impl ServerLive {
 
     /// False, and nothing has begun, if the server has as much as it may.
     pub(crate) fn begin(&self, now: Now, wants: Wants) -> bool {
-        match self.max_requests() {
+        match self.most_in_flight() {
             None => {
                 self.load.in_flight.fetch_add(1, Relaxed);
             }
             Some(most) => {
                 let one_more = |in_flight| Some(in_flight + 1).filter(|in_flight| *in_flight <= most);
-                if self.load.in_flight.fetch_update(Relaxed, Relaxed, one_more).is_err() {
+                // Who takes the place of another sees that its connection is closed or idle.
+                if self.load.in_flight.fetch_update(Acquire, Relaxed, one_more).is_err() {
                     return false;
                 }
             }
@@ -570,7 +595,7 @@ impl ServerLive {
 
     /// `latency_ns` is the time to the response's head, if there was one.
     pub(crate) fn end(&self, outcome: Outcome, latency_ns: u64, now: Now, wants: Wants) {
-        self.load.in_flight.fetch_sub(1, Relaxed);
+        self.load.in_flight.fetch_sub(1, Release);
         if wants.count {
             self.shared().end();
         }

@@ -10,6 +10,7 @@ use crate::jar::CookieNames;
 use crate::live::Identity;
 use crate::pick::Pool;
 use crate::rate::Rate;
+use crate::retry::RetryRules;
 use crate::session::Keys;
 use crate::source::ListenerRules;
 use crate::spec::{Admin, EncodedSlash, PathEncoding, Policy, QueueSpec, SessionKey};
@@ -51,7 +52,6 @@ pub struct Snapshot {
     pub(crate) session_cookie: Box<str>,
     pub(crate) zone: Option<Box<str>>,
     pub(crate) timeouts: Timeouts,
-    pub(crate) retry_budget_percent: u32,
     pub(crate) classes: Option<ClassesSpec>,
 }
 
@@ -136,11 +136,6 @@ impl Snapshot {
     /// Whether any route has a rate.
     pub(crate) fn has_rates(&self) -> bool {
         self.routes.iter().any(|route| route.rate.is_some())
-    }
-
-    /// Share of exchanges, in percent, that may be retried over time.
-    pub fn retry_budget_percent(&self) -> u32 {
-        self.retry_budget_percent
     }
 
     /// What the classes have of a worker; `None` where all routes have the same class.
@@ -283,7 +278,7 @@ pub struct Arm {
     /// Timeouts of its exchanges: route over backend over global.
     pub timeouts: Timeouts,
     /// Further attempts after the first, where safe: route over backend over global.
-    pub retries: u32,
+    pub retry: RetryRules,
     /// Names of cookies to strip from requests to its servers.
     pub strip_cookies: Box<[Box<str>]>,
 }
@@ -297,6 +292,8 @@ pub struct Backend {
     pub policy: Policy,
     /// Whether old-fashioned response heads pass, normalised.
     pub accept_legacy_responses: bool,
+    /// Share of its exchanges, in percent, that may be retried over time: for a [`RetryBudget`](crate::RetryBudget) of its own.
+    pub retry_budget_percent: u32,
     /// Where requests wait when all servers that could serve them are full; `None` if no server can be.
     pub queue: Option<QueueSpec>,
     /// Its servers' places among all.
@@ -324,6 +321,8 @@ pub struct Server {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Requests that it may have in flight at a time.
     pub max_requests: Option<u32>,
+    /// Connections that may be open to it at a time.
+    pub max_connections: Option<u32>,
     /// Whether its address came out of a name.
     pub resolved: bool,
 }

@@ -6,12 +6,14 @@
 
 mod backend;
 mod rate;
+mod retry;
 mod route;
 
 pub use backend::{
     Address, Admin, BackendSpec, HashKey, Policy, PolicyError, QueueSpec, ServerSpec, StickySpec, Target,
 };
 pub use rate::{BodyRateSpec, RateKey, RateSpec};
+pub use retry::{RetryOn, RetrySpec};
 pub use route::{
     CanarySpec, EncodedSlash, Fallback, Marked, PathEncoding, PathMatch, RouteSpec, SessionKey, ValueMatch,
     ValueTest,
@@ -114,15 +116,6 @@ pub struct TimeoutsSpec {
     pub tunnel_idle: Option<Duration>,
     /// See [`defaults::DRAIN`].
     pub drain: Option<Duration>,
-}
-
-/// Further attempts where an attempt failed and another is safe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RetrySpec {
-    /// How many; see [`defaults::RETRIES`].
-    pub retries: Option<u32>,
-    /// Share of exchanges that may be retried over time, in percent; see [`defaults::RETRY_BUDGET_PERCENT`].
-    pub budget_percent: Option<u32>,
 }
 
 /// A listener, as far as deciding needs it; its addresses are the business of whoever takes connections (the engine, where

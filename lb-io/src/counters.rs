@@ -74,6 +74,8 @@ pub struct Counters {
     pub upstream_connect_failures: Counter,
     /// Attempts that were not an exchange's first.
     pub retries: Counter,
+    /// Further attempts that would have been made, had the budget had one.
+    pub retries_refused: Counter,
     /// Exchanges served by another arm than the one that was chosen.
     pub fallbacks: Counter,
     /// Times accepting failed for want of descriptors or memory.

@@ -95,13 +95,13 @@ fn limited(most: u32, rest: &str) -> String {
     format!("[defaults.server]\nmax_requests = {most}\n{rest}")
 }
 
-fn ask(address: SocketAddr, target: &str) -> Client {
+pub fn ask(address: SocketAddr, target: &str) -> Client {
     let mut client = Client::connect(address);
     client.send(format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\n\r\n"));
     client
 }
 
-fn await_queue(lb: &Lb, length: u32) {
+pub fn await_queue(lb: &Lb, length: u32) {
     until("the queue to have a length", || {
         lb.metric("lb_backend_queue", &["backend=\"app\""]) == f64::from(length)
     });

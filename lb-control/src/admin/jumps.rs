@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::json_page;
 use crate::control::Shared;
 use crate::stats::document::Comparison;
 use crate::watch::Watch;
@@ -15,8 +15,7 @@ use crate::watch::Watch;
 const VERSION: u32 = 1;
 
 pub(super) async fn show(State(shared): State<Arc<Shared>>) -> Response {
-    let answer = answer(&shared.watch.state().watch);
-    ([(CONTENT_TYPE, "application/json")], format!("{answer}\n")).into_response()
+    json_page(answer(&shared.watch.state().watch))
 }
 
 fn answer(watch: &Watch) -> Value {

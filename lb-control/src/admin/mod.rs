@@ -167,12 +167,15 @@ async fn show_explanation(State(shared): State<Arc<Shared>>, RawQuery(query): Ra
     let answer = explain::answer(&current.table, &current.listeners, &question, shared.workers.now());
     let names = shared.names.lock().unwrap_or_else(PoisonError::into_inner);
     match answer.map(|answer| answer.with_names(&current.table, &names, Instant::now())) {
-        Ok(answer) if question.json => {
-            ([(CONTENT_TYPE, "application/json")], format!("{}\n", answer.json())).into_response()
-        }
+        Ok(answer) if question.json => json_page(answer.json()),
         Ok(answer) => ([(CONTENT_TYPE, "text/plain; charset=utf-8")], answer.text()).into_response(),
         Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
     }
+}
+
+/// A document for programs, with a line's end for terminals.
+fn json_page(document: impl fmt::Display) -> Response {
+    ([(CONTENT_TYPE, "application/json")], format!("{document}\n")).into_response()
 }
 
 async fn nothing() -> Response {

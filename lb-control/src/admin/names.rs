@@ -5,10 +5,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::json_page;
 use crate::control::Shared;
 use crate::resolve::members::{Member, Members};
 use crate::resolve::names::{Names, Shown};
@@ -17,8 +17,7 @@ use crate::resolve::names::{Names, Shown};
 const VERSION: u32 = 1;
 
 pub(super) async fn show(State(shared): State<Arc<Shared>>) -> Response {
-    let answer = answer(&shared.names.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
-    ([(CONTENT_TYPE, "application/json")], format!("{answer}\n")).into_response()
+    json_page(answer(&shared.names.lock().unwrap_or_else(PoisonError::into_inner), Instant::now()))
 }
 
 fn answer(names: &Names, now: Instant) -> Value {

@@ -11,6 +11,7 @@ use lb_core::spec::Admin;
 use lb_core::{Health, ServerIndex};
 use serde_json::{Value, json};
 
+use super::json_page;
 use crate::config::moment::Moment;
 use crate::control::{Current, Shared};
 use crate::drain::Shown as Leaving;
@@ -26,8 +27,7 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, RawQuery(query): Raw
     if query.as_deref() == Some("format=json") {
         let servers: Vec<Value> = rows.iter().map(Row::json).collect();
         let queues: Vec<Value> = queues.iter().map(Line::json).collect();
-        let answer = json!({"version": VERSION, "servers": servers, "queues": queues});
-        return ([(CONTENT_TYPE, "application/json")], format!("{answer}\n")).into_response();
+        return json_page(json!({"version": VERSION, "servers": servers, "queues": queues}));
     }
     let mut page = text(SERVERS, rows.iter().map(Row::cells));
     if !queues.is_empty() {
@@ -36,8 +36,8 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, RawQuery(query): Raw
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], page).into_response()
 }
 
-const SERVERS: [&str; 8] =
-    ["server", "address", "role", "admin", "in flight", "health", "since", "last check"];
+const SERVERS: [&str; 9] =
+    ["server", "address", "role", "admin", "in flight", "health", "since", "connections", "last check"];
 
 const QUEUES: [&str; 5] = ["backend", "in flight", "waiting", "may wait", "have waited"];
 
@@ -59,15 +59,22 @@ struct Row {
 /// How it stands.
 enum Stand {
     /// As picks see it.
-    Known {
-        health: Health,
-        /// For how long yet connect failures keep it out of picks.
-        removed: Duration,
-        in_flight: u32,
-        max_requests: Option<u32>,
-    },
+    Known(Known),
     /// Its name stands for no address, for this reason.
     NoAddress(String),
+}
+
+/// What is known of one with an address.
+struct Known {
+    health: Health,
+    /// For how long yet connect failures keep it out of picks.
+    removed: Duration,
+    in_flight: u32,
+    /// By all of its bounds.
+    most_in_flight: Option<u32>,
+    max_requests: Option<u32>,
+    connections: u32,
+    max_connections: Option<u32>,
 }
 
 /// Who waits for a backend whose servers may be full.
@@ -96,12 +103,15 @@ fn rows(shared: &Shared, current: &Current) -> Vec<Row> {
             backup: server.backup,
             admin: live.admin(),
             leaving: leaving.remove(&server.identity),
-            stand: Stand::Known {
+            stand: Stand::Known(Known {
                 health: live.health(),
                 removed: live.removed_until().saturating_sub(now),
                 in_flight: live.in_flight(),
+                most_in_flight: live.most_in_flight(),
                 max_requests: live.max_requests(),
-            },
+                connections: live.connections(),
+                max_connections: live.max_connections(),
+            }),
             shown: shown.map(|(_, shown)| shown),
             at,
         }
@@ -192,32 +202,28 @@ impl Row {
             .and_then(|it| it.ejected.as_ref())
             .map(|(ejection, left)| json!({"why": ejection.offence.to_string(), "for_s": seconds(*left)}));
         let change = shown.and_then(|it| it.turned.as_ref());
-        let (health, removed, in_flight, max_requests) = match &self.stand {
-            Stand::Known { health, removed, in_flight, max_requests } => {
-                (health.word(), *removed, *in_flight, *max_requests)
-            }
-            Stand::NoAddress(_) => ("no address", Duration::ZERO, 0, None),
-        };
-        let (address, unresolved) = match &self.stand {
-            Stand::Known { .. } => (Some(&self.address), None),
+        let (known, unresolved) = match &self.stand {
+            Stand::Known(known) => (Some(known), None),
             Stand::NoAddress(why) => (None, Some(json!({"name": self.address, "why": why}))),
         };
         json!({
             "backend": self.backend,
             "server": self.name,
-            "address": address,
+            "address": known.map(|_| &self.address),
             "unresolved": unresolved,
             "weight": self.weight,
             "backup": self.backup,
             "admin": self.admin.word(),
             "leaving": self.leaving.as_ref().map(leaving_json),
-            "up": health == Health::Up.word(),
-            "health": health,
+            "up": known.is_some_and(|it| it.health == Health::Up),
+            "health": known.map_or("no address", |it| it.health.word()),
             "changed_at": change.map(|(at, _)| since(at)),
             "changed_words": change.map(|(_, words)| words),
-            "removed_for_s": seconds(removed),
-            "in_flight": in_flight,
-            "max_requests": max_requests,
+            "removed_for_s": known.map_or(0.0, |it| seconds(it.removed)),
+            "in_flight": known.map_or(0, |it| it.in_flight),
+            "max_requests": known.and_then(|it| it.max_requests),
+            "connections": known.map_or(0, |it| it.connections),
+            "max_connections": known.and_then(|it| it.max_connections),
             "check": check,
             "ejection": ejection,
             "ejections": shown.map_or(0, |it| it.totals.ejections),
@@ -225,38 +231,33 @@ impl Row {
     }
 
     /// The cells of its line.
-    fn cells(&self) -> [String; 8] {
+    fn cells(&self) -> [String; 9] {
         let role = if self.backup { "backup".to_owned() } else { format!("weight {}", self.weight) };
         let admin = self.leaving.as_ref().map_or(self.admin.word().to_owned(), |it| it.words(self.at));
         let name = format!("{}/{}", self.backend, self.name);
-        let (health, in_flight) = match &self.stand {
+        let known = match &self.stand {
             Stand::NoAddress(why) => {
                 let nothing = || "-".to_owned();
-                let address = self.address.clone();
                 return [
                     name,
-                    address,
+                    self.address.clone(),
                     role,
                     admin,
                     nothing(),
                     "no address".to_owned(),
                     nothing(),
+                    nothing(),
                     why.clone(),
                 ];
             }
-            Stand::Known { health, removed, in_flight, max_requests } => {
-                let mut health = health.word().to_owned();
-                if !removed.is_zero() {
-                    health.push_str(&format!("; connects failed, out of picks for {}", time(*removed)));
-                }
-                let in_flight = match max_requests {
-                    None => in_flight.to_string(),
-                    Some(most) if in_flight >= most => format!("{in_flight} of {most}, full"),
-                    Some(most) => format!("{in_flight} of {most}"),
-                };
-                (health, in_flight)
-            }
+            Stand::Known(known) => known,
         };
+        let mut health = known.health.word().to_owned();
+        if !known.removed.is_zero() {
+            health.push_str(&format!("; connects failed, out of picks for {}", time(known.removed)));
+        }
+        let full = known.most_in_flight.is_some_and(|most| known.in_flight >= most);
+        let in_flight = of(known.in_flight, known.most_in_flight) + if full { ", full" } else { "" };
         let shown = self.shown.as_ref();
         let turned = shown.and_then(|it| it.turned.as_ref());
         let since = turned.and_then(|(at, _)| SystemTime::now().duration_since(*at).ok());
@@ -279,9 +280,15 @@ impl Row {
             in_flight,
             health,
             since.map(time).unwrap_or_else(|| "-".to_owned()),
+            of(known.connections, known.max_connections),
             check,
         ]
     }
+}
+
+/// How many there are, of how many there may be.
+fn of(count: u32, most: Option<u32>) -> String {
+    most.map_or(count.to_string(), |most| format!("{count} of {most}"))
 }
 
 fn leaving_json(it: &Leaving) -> Value {

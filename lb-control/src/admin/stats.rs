@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
+use super::json_page;
 use crate::control::Shared;
 use crate::stats::stats;
 
@@ -18,7 +18,7 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>) -> Response {
     let _one = MAKING.acquire().await;
     let text = tokio::task::spawn_blocking(move || serde_json::to_string(&stats(&shared))).await;
     match text {
-        Ok(Ok(text)) => ([(CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Ok(Ok(text)) => json_page(text),
         _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -7,7 +7,8 @@ use lb_core::spec::{Address, BackendSpec, HashKey, Policy, ServerSpec, Share, St
 use super::address::{self, HostPort};
 use super::queue::queue;
 use super::reader::{Located, Reader, Scope};
-use super::settings::{retry, timeouts};
+use super::retry::retry;
+use super::settings::timeouts;
 use super::shapes;
 use super::source::Span;
 use super::tree::Value;
@@ -77,7 +78,7 @@ fn backend(reader: &mut Reader<'_>, scope: Scope<'_>, found: &mut Found) -> Back
         hash_key: hash_key(reader, scope),
         sticky: sticky(reader, scope),
         timeouts: timeouts(reader, scope, &shapes::BACKEND_TIMEOUTS),
-        retry: retry(reader, scope, &shapes::OWN_RETRY),
+        retry: retry(reader, scope, &shapes::BACKEND_RETRY),
         accept_legacy_responses: reader.boolean(scope, "accept_legacy_responses").unwrap_or(false),
         max_load_percent: reader.load(scope, "max_load").map(|found| found.value),
         slow_start: reader.duration(scope, "slow_start").map(|found| found.value),
@@ -186,12 +187,16 @@ fn server(reader: &mut Reader<'_>, scope: Scope<'_>) -> (ServerSpec, Option<Name
             .into_iter()
             .map(|(name, value)| (name.value, value.value))
             .collect(),
-        max_requests: reader
-            .integer(scope, "max_requests", 1..=i64::from(u32::MAX))
-            .map(|it| it.value as u32),
+        max_requests: bound(reader, scope, "max_requests"),
+        max_connections: bound(reader, scope, "max_connections"),
         ..ServerSpec::default()
     };
     (server, named)
+}
+
+/// How much of something a server may have at a time.
+fn bound(reader: &mut Reader<'_>, scope: Scope<'_>, key: &'static str) -> Option<u32> {
+    reader.integer(scope, key, 1..=i64::from(u32::MAX)).map(|found| found.value as u32)
 }
 
 /// `true`, `false` or `{ cookie = "…" }`.

@@ -406,7 +406,7 @@ fn statuses(reader: &mut Reader<'_>, scope: Scope<'_>) -> Statuses {
 }
 
 /// A range of final statuses, or what was probably meant.
-fn range(text: &str) -> Result<(u16, u16), Option<String>> {
+pub(super) fn range(text: &str) -> Result<(u16, u16), Option<String>> {
     let status = |text: &str| text.parse::<u16>().ok().filter(|status| (200..600).contains(status));
     let lower = text.to_ascii_lowercase();
     if let Some(class) = lower.strip_suffix("xx").and_then(|class| class.parse::<u16>().ok())

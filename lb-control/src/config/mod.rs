@@ -22,6 +22,7 @@ mod queue;
 mod rate;
 mod reader;
 mod resolver;
+mod retry;
 mod route;
 mod secrets;
 mod settings;
@@ -324,7 +325,7 @@ fn read(origin: &Origin, report: &mut Report) -> Document {
     let metrics = metrics::metrics(&mut reader, root);
     let resolver = resolver::resolver(&mut reader, root);
     let timeouts = settings::timeouts(&mut reader, root, &shapes::TIMEOUTS);
-    let retry = settings::retry(&mut reader, root, &shapes::RETRY);
+    let retry = retry::retry(&mut reader, root, &shapes::RETRY);
     let classes = settings::classes(&mut reader, root);
     let (listeners, listener_specs) = settings::listeners(&mut reader, root, admin.as_ref());
     let routes = route::routes(&mut reader, root);
@@ -417,6 +418,10 @@ impl Document {
                 | core_codes::CLASSES_UNUSED => incomplete,
                 // Why there is no key has been said where it was looked for.
                 core_codes::SECRET => report.has(codes::NO_KEY) || report.has(codes::UNREADABLE),
+                // What is for all may mean nothing to one of them.
+                core_codes::RETRY_UNUSED | core_codes::ATTEMPT_TIMEOUT_UNUSED => {
+                    place::is_inherited(problem, &self.tree)
+                }
                 // A target is written, but could not be read.
                 core_codes::NO_TARGET => {
                     place::has_any(problem, &self.tree, &["backend", "redirect", "reply"])

@@ -39,6 +39,23 @@ pub(super) fn has_any(problem: &Problem, root: &Table, keys: &[&str]) -> bool {
     innermost.is_some_and(|table| keys.iter().any(|key| table.get(key).is_some()))
 }
 
+/// Whether what a problem is about is not written there but comes from `[defaults]`.
+pub(super) fn is_inherited(problem: &Problem, root: &Table) -> bool {
+    let mut steps = problem.place.steps.iter();
+    let Some(Step::Field(first)) = steps.next() else { return false };
+    let mut node = root.get(first);
+    for step in steps {
+        let Some(around) = node else { return false };
+        if let (Value::Table(table), Step::Field(name)) = (&around.value, step)
+            && table.entry(name).is_some_and(|entry| entry.inherited)
+        {
+            return true;
+        }
+        node = inner(around, step).or(matches!(step, Step::Index(0)).then_some(around));
+    }
+    false
+}
+
 /// The span that a place names: of its value if it is written, else of the nearest table around it.
 fn span(place: &Place, root: &Table) -> Option<Span> {
     let mut steps = place.steps.iter().peekable();

@@ -6,7 +6,8 @@ use lb_core::spec::{
 };
 
 use super::reader::{Reader, Scope};
-use super::settings::{networks, retry, timeouts};
+use super::retry::retry;
+use super::settings::{networks, timeouts};
 use super::tree::{Entry, Value};
 use super::value::Refused;
 use super::{codes, rate, shapes};
@@ -52,7 +53,7 @@ fn route(reader: &mut Reader<'_>, scope: Scope<'_>) -> RouteSpec {
         canary: canary(reader, scope),
         actions: actions(reader, scope),
         timeouts: timeouts(reader, scope, &shapes::ROUTE_TIMEOUTS),
-        retry: retry(reader, scope, &shapes::OWN_RETRY),
+        retry: retry(reader, scope, &shapes::ROUTE_RETRY),
         rate: rate::rate(reader, scope),
         body_rate: rate::body_rate(reader, scope),
     }

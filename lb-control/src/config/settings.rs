@@ -1,16 +1,13 @@
-//! The tables that are not routing: engine, admin, state, session, timeouts, retry, listeners.
+//! The tables that are not routing: engine, admin, state, session, timeouts, listeners.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lb_core::spec::{
-    ClassesSpec, ClientAddress, ListenerSpec, Network, RetrySpec, SessionSpec, TimeoutsSpec,
-};
+use lb_core::spec::{ClassesSpec, ClientAddress, ListenerSpec, Network, SessionSpec, TimeoutsSpec};
 
 use super::address::{self, AdminAddress};
 use super::reader::{Located, Reader, Scope, Shape};
-use super::value::Refused;
 use super::{codes, shapes, source::Span};
 use crate::report::Diagnostic;
 
@@ -108,24 +105,6 @@ pub(super) fn timeouts(reader: &mut Reader<'_>, parent: Scope<'_>, shape: &'stat
         }
     }
     timeouts
-}
-
-/// A `retry` table of the given shape.
-pub(super) fn retry(reader: &mut Reader<'_>, parent: Scope<'_>, shape: &'static Shape) -> RetrySpec {
-    let mut retry = RetrySpec::default();
-    let Some(scope) = reader.table(parent, "retry", shape) else { return retry };
-    let most = i64::from(lb_core::defaults::RETRIES_MAX);
-    retry.retries = reader.integer(scope, "retries", 0..=most).map(|found| found.value as u32);
-    if shape.keys.contains(&"budget")
-        && let Some(budget) = reader.share(scope, "budget")
-    {
-        if budget.value % 100 != 0 {
-            let expected = "a whole percentage such as \"20%\"".to_owned();
-            reader.refuse(budget.span, "`budget` is too fine", Refused { expected, meant: None });
-        }
-        retry.budget_percent = Some(u32::from(budget.value / 100));
-    }
-    retry
 }
 
 /// What the classes have.

@@ -102,13 +102,28 @@ pub(super) const BACKEND_TIMEOUTS: Shape = Shape {
     later: &["queue", "tls_handshake", "total"],
 };
 
-pub(super) const RETRY: Shape =
-    Shape { what: "[retry]", keys: &["retries", "budget"], later: &["on", "hedge", "backoff"] };
+pub(super) const RETRY: Shape = Shape {
+    what: "[retry]",
+    keys: &[
+        "retries",
+        "budget",
+        "on",
+        "attempt_timeout",
+        "backoff",
+        "backoff_max",
+        "hold_body",
+        "non_idempotent",
+    ],
+    later: &["hedge"],
+};
 
-pub(super) const OWN_RETRY: Shape = Shape {
-    what: "the retry table of a route or backend",
-    keys: &["retries"],
-    later: &["on", "hedge", "backoff"],
+pub(super) const BACKEND_RETRY: Shape =
+    Shape { what: "the retry table of a backend", keys: RETRY.keys, later: RETRY.later };
+
+pub(super) const ROUTE_RETRY: Shape = Shape {
+    what: "the retry table of a route",
+    keys: &["retries", "on", "attempt_timeout", "backoff", "backoff_max", "hold_body", "non_idempotent"],
+    later: RETRY.later,
 };
 
 pub(super) const CLASSES: Shape =
@@ -161,8 +176,11 @@ pub(super) const DEFAULT_BACKEND: Shape = Shape {
     later: BACKEND.later,
 };
 
-pub(super) const DEFAULT_SERVER: Shape =
-    Shape { what: "[defaults.server]", keys: &["weight", "resolve", "max_requests"], later: SERVER.later };
+pub(super) const DEFAULT_SERVER: Shape = Shape {
+    what: "[defaults.server]",
+    keys: &["weight", "resolve", "max_requests", "max_connections"],
+    later: SERVER.later,
+};
 
 pub(super) const LISTENER: Shape = Shape {
     what: "a listener",
@@ -348,8 +366,9 @@ pub(super) const SERVER: Shape = Shape {
         "check_address",
         "check_port",
         "max_requests",
+        "max_connections",
     ],
-    later: &["health", "tls", "max_connections", "slow_start", "proxy_protocol"],
+    later: &["health", "tls", "slow_start", "proxy_protocol"],
 };
 
 pub(super) const ADMIN_STATE: Shape = Shape {

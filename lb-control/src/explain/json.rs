@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lb_core::explain::{Choose, Find, Limits, Pick, RateNote, RouteNote, ServerNote};
-use lb_core::{Explanation, Verdict};
+use lb_core::{Explanation, RetryRules, Verdict};
 use serde_json::{Value, json};
 
 /// The whole explanation as one object.
@@ -85,6 +85,8 @@ fn server(note: &ServerNote) -> Value {
         "removed_for_ms": milliseconds(note.removed_for),
         "in_flight": note.in_flight,
         "in_flight_most": note.in_flight_most,
+        "connections": note.connections,
+        "connections_most": note.connections_most,
         "latency_us": note.latency.map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
     })
 }
@@ -108,11 +110,28 @@ fn limits(limits: &Limits) -> Value {
     json!({
         "connect_ms": milliseconds(limits.connect),
         "response_ms": milliseconds(limits.response),
-        "retries": limits.retries,
+        "retries": limits.retry.retries,
         "retry_budget_percent": limits.retry_budget_percent,
         "class": limits.class.map(lb_core::spec::Class::word),
+        "retry_on": retry_on(&limits.retry),
+        "attempt_timeout_ms": limits.retry.attempt_timeout.map(milliseconds),
+        "backoff_ms": milliseconds(limits.retry.backoff),
+        "backoff_max_ms": milliseconds(limits.retry.backoff_max),
+        "hold_body": limits.retry.hold_body,
         "method": limits.method,
         "idempotent": limits.idempotent,
+        "repeatable": limits.repeatable,
         "max_body": limits.max_body,
     })
+}
+
+/// Reasons as the file has them: words and statuses.
+fn retry_on(rules: &RetryRules) -> Vec<Value> {
+    let words = [(rules.on_connect, "connect"), (rules.on_closed, "closed")];
+    let words = words.into_iter().filter(|(is_on, _)| *is_on).map(|(_, word)| json!(word));
+    let statuses = rules.on_statuses.ranges().into_iter().map(|range| match range.start() == range.end() {
+        true => json!(range.start()),
+        false => json!(format!("{}-{}", range.start(), range.end())),
+    });
+    words.chain(statuses).collect()
 }

@@ -86,8 +86,9 @@ impl Budget {
             + haproxy(haproxy::PER_BACKEND);
         // A server, and what is beyond the bound of servers: together, for each backend of a name.
         let together = of(SERVER.len()) + some + Edges::Coarse.series();
-        // Of the live state: up, in flight, picks, changes of health, removals, six classes, three kinds of failures.
-        let per_server = together + 14 + CHECK_SERIES + LEAVING_SERIES + haproxy(haproxy::PER_SERVER);
+        // Of the live state: up, in flight, three about connections, picks, changes of health, removals, six classes,
+        // three kinds of failures.
+        let per_server = together + 17 + CHECK_SERIES + LEAVING_SERIES + haproxy(haproxy::PER_SERVER);
         Budget {
             process: CONTROL
                 + if names > 0 { names::OF_ALL + names as u64 * names::PER_NAME } else { 0 }

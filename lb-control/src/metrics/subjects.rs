@@ -33,6 +33,9 @@ pub(super) const PROCESS: &[Number<WorkerReading>] = &[
     number(Counter, "lb_bytes_sent", "Bytes to clients", |it| it.bytes_sent),
     number(Counter, "lb_attempts", "Attempts at servers", |it| it.attempts),
     number(Counter, "lb_retries", "Attempts after an exchange's first", |it| it.retries),
+    number(Counter, "lb_retries_refused", "Further attempts that the retry budget did not allow", |it| {
+        it.retries_refused
+    }),
     number(Counter, "lb_fallbacks", "Exchanges served by the other arm", |it| it.fallbacks),
     number(Counter, "lb_upstream_connects", "Connections made to servers", |it| it.upstream_connects),
     number(Counter, "lb_upstream_connect_failures", "Connects to servers that failed", |it| {
@@ -85,6 +88,9 @@ pub(super) const ARM: &[Number<ArmReading>] = &[
     number(Counter, "lb_route_retries", "Attempts after an exchange's first, by arm", |it| {
         it.exchanges.retries
     }),
+    number(Counter, "lb_route_retries_refused", "Further attempts that the budget refused, by arm", |it| {
+        it.exchanges.retries_refused
+    }),
     number(
         Counter,
         "lb_route_fallbacks",
@@ -103,6 +109,12 @@ pub(super) const BACKEND: &[Number<BackendReading>] = &[
     number(Counter, "lb_backend_retries", "Attempts after an exchange's first, by backend", |it| {
         it.exchanges.retries
     }),
+    number(
+        Counter,
+        "lb_backend_retries_refused",
+        "Further attempts that the budget refused, by backend",
+        |it| it.exchanges.retries_refused,
+    ),
     number(Gauge, "lb_backend_in_flight", "Attempts under way, by backend", |it| it.attempts.active),
     number(Gauge, "lb_backend_queue", "Requests that wait until a server has room", |it| {
         it.queue.waiting.into()

@@ -259,7 +259,7 @@ pub struct Server {
     pub backup: bool,
     /// Attempts under way.
     pub in_flight: u64,
-    /// How many there may be; none: as many as come.
+    /// How many there may be by all bounds; none: as many as come.
     #[serde(default)]
     pub max_requests: Option<u64>,
     /// Its attempts; none where servers are not told apart.

@@ -262,7 +262,7 @@ fn server(wanted: &Wanted, live: &ServerLive, came: &Came, around: &Around<'_>) 
         weight: wanted.weight,
         backup: wanted.backup,
         in_flight: u64::from(live.in_flight()),
-        max_requests: live.max_requests().map(u64::from),
+        max_requests: live.most_in_flight().map(u64::from),
         lately: came.shown(),
     }
 }

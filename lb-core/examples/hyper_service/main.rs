@@ -196,7 +196,7 @@ impl Connection {
             // Nothing was sent, so another attempt is safe. The core takes the server out of picks for a moment.
             permit.finish(Outcome::ConnectFailed, self.clock.now());
             tried.push(decision.server());
-            if tried.len() as u32 > arm.retries {
+            if tried.len() as u32 > arm.retry.retries {
                 return Err(refused);
             }
             (decision, permit) = self.again(&table, &decision, &tried).ok_or(refused)?;

@@ -38,9 +38,15 @@ fn check(orders_min: usize, model: impl Fn() + Sync + Send + 'static) {
 
 /// A backend with servers of these names.
 fn snapshot(names: &[&str]) -> Snapshot {
+    snapshot_with(names, None)
+}
+
+/// The same, with a bound on each one's connections.
+fn snapshot_with(names: &[&str], max_connections: Option<u32>) -> Snapshot {
     let server = |name: &&str| ServerSpec {
         name: (*name).into(),
         address: Address::Literal(([10, 0, 0, name.as_bytes()[0]], 80).into()),
+        max_connections,
         ..ServerSpec::default()
     };
     let spec = Spec {
@@ -66,6 +72,12 @@ fn one_server() -> Arc<ServerLive> {
 
 /// One attempt, begun with what the reader sees; how many servers its table has.
 fn begin(reader: &mut Reader) -> (Permit, usize) {
+    let (permit, servers) = try_begin(reader);
+    (permit.expect("no bound"), servers)
+}
+
+/// The same, if the server has room.
+fn try_begin(reader: &mut Reader) -> (Option<Permit>, usize) {
     let view = RequestView {
         listener: 0,
         method: b"GET",
@@ -78,7 +90,7 @@ fn begin(reader: &mut Reader) -> (Permit, usize) {
     };
     let (table, cursors) = reader.current();
     let Verdict::Forward(decision) = decide(table, cursors, &view, NOW, 1) else { panic!("a server is up") };
-    (decision.take(table, cursors, NOW).expect("no bound"), table.snapshot.servers().len())
+    (decision.take(table, cursors, NOW), table.snapshot.servers().len())
 }
 
 /// Readers see tables in the order in which they were published, and the last one as soon as they know of it; attempts
@@ -255,5 +267,32 @@ fn both_axes_keep_what_was_said() {
         server.set_health(Health::Down(Why::Timeout));
         other.join().expect("it ends");
         assert_eq!((server.admin(), server.health()), (Admin::Drain, Health::Down(Why::Timeout)));
+    });
+}
+
+/// Of two attempts at a server that may have one connection, whoever has a permit can have the connection: it is closed,
+/// and seen to be, before the next permit is given. There is never more than one.
+#[test]
+fn a_permit_is_good_for_a_connection() {
+    check(100, || {
+        let handle = Handle::new(snapshot_with(&["a"], Some(1)));
+        let attempt = |handle: Handle| {
+            if let Some(permit) = try_begin(&mut handle.reader(0)).0 {
+                let connection = permit.server().connect();
+                assert!(connection.is_some(), "a permit and no connection");
+                assert_eq!(permit.connections(), 1);
+                drop(connection);
+                permit.finish(Outcome::Responded { status: 200 }, NOW);
+            }
+        };
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let handle = handle.clone();
+                thread::spawn(move || attempt(handle))
+            })
+            .collect();
+        others.into_iter().for_each(|other| other.join().expect("it ends"));
+        let a = live(&handle.load(), "a").expect("it is there");
+        assert_eq!((a.connections(), a.in_flight()), (0, 0));
     });
 }

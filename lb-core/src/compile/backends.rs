@@ -3,7 +3,7 @@
 use super::codes;
 use super::names::{self, Names};
 use super::problem::{Place, Problems};
-use super::{at_most, cookie_name, timeouts};
+use super::{at_most, cookie_name, retries, timeouts};
 use crate::cookie::is_token_byte;
 use crate::defaults::{
     LABEL_LEN_MAX, LABELS_MAX, MAX_LOAD_PERCENT, QUEUE_REQUESTS_MAX, SERVERS_PER_BACKEND_MAX, SLOW_START_MAX,
@@ -43,6 +43,7 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
                 zone: server.zone.as_deref().map(Into::into),
                 labels: labels().collect(),
                 max_requests: server.max_requests,
+                max_connections: server.max_connections,
                 resolved: !matches!(server.address, Address::Literal(_)),
             }));
         }
@@ -52,6 +53,7 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
             name,
             policy: backend.balance,
             accept_legacy_responses: backend.accept_legacy_responses,
+            retry_budget_percent: retries::budget(spec, backend),
             queue: is_limited(backend).then(|| backend.queue.unwrap_or_default()),
             pool: pool(spec, backend, keys, first, &servers[first..]),
             servers: first as u32..servers.len() as u32,
@@ -62,7 +64,7 @@ pub(super) fn compile(spec: &Spec, keys: &Keys, problems: &mut Problems) -> (Box
 
 /// Whether a server of it may have too much to do.
 fn is_limited(backend: &BackendSpec) -> bool {
-    backend.servers.iter().any(|server| server.max_requests.is_some())
+    backend.servers.iter().any(|server| server.max_requests.or(server.max_connections).is_some())
 }
 
 /// An entry's addresses, each once.
@@ -130,7 +132,6 @@ fn identity_hash(keys: &Keys, purpose: Purpose, server: &Server) -> u128 {
 fn check(spec: &Spec, backend: &BackendSpec, place: &Place, problems: &mut Problems) {
     Names::within("server", place, backend.servers.iter().map(|it| &*it.name), problems);
     timeouts::check(&backend.timeouts, &place.field("timeouts"), timeouts::Scope::Exchange, problems);
-    timeouts::check_own_retries(&backend.retry, &place.field("retry"), problems);
     if let Some(cookie) = sticky_cookie(backend) {
         cookie_name(&cookie, &place.field("sticky").field("cookie"), problems);
         if !backend.servers.is_empty() && backend.servers.iter().all(|server| server.backup) {
@@ -227,7 +228,7 @@ fn check_queue(backend: &BackendSpec, place: &Place, problems: &mut Problems) {
         let message = format!("nobody waits for the backend `{}`: its servers take what comes", backend.name);
         problems
             .warning(codes::QUEUE_UNUSED, &place, message)
-            .expected("expected `max_requests` of some server, too");
+            .expected("expected `max_requests` or `max_connections` of some server, too");
     }
 }
 
@@ -320,11 +321,29 @@ fn check_server(server: &ServerSpec, place: &Place, problems: &mut Problems) {
             .error(codes::WEIGHT, &place.field("weight"), message)
             .expected(format!("expected 0 to {WEIGHT_MAX}"));
     }
-    if server.max_requests == Some(0) {
-        let message = "a server that may have no request can serve nobody".to_owned();
+    let bounds = [
+        ("max_requests", server.max_requests, "request"),
+        ("max_connections", server.max_connections, "connection"),
+    ];
+    for (field, _, what) in bounds.into_iter().filter(|(_, bound, _)| *bound == Some(0)) {
         problems
-            .error(codes::QUEUE, &place.field("max_requests"), message)
+            .error(
+                codes::QUEUE,
+                &place.field(field),
+                format!("a server that may have no {what} can serve nobody"),
+            )
             .expected("expected 1 or more; `admin = \"maintenance\"` takes it out of service");
+    }
+    if let (Some(requests), Some(connections)) = (server.max_requests, server.max_connections)
+        && requests > connections
+    {
+        let message = format!(
+            "the server `{}` never has {requests} requests in flight: each needs one of its {connections} connections",
+            server.name
+        );
+        problems
+            .warning(codes::MORE_REQUESTS, &place.field("max_requests"), message)
+            .expected("expected at most `max_connections`");
     }
     if server.backup && server.weight.is_some() {
         let message =

@@ -5,6 +5,7 @@
 use crate::hash::ContentHash;
 use crate::spec::*;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The content hash of a spec.
@@ -62,7 +63,9 @@ structs! {
     Secrets { signing, share }
     SessionSpec { cookie, strip }
     TimeoutsSpec { connect, request_head, response, idle_down, idle_up, tunnel_idle, drain }
-    RetrySpec { retries, budget_percent }
+    RetrySpec {
+        retries, budget_percent, on, attempt_timeout, backoff, backoff_max, hold_body, non_idempotent,
+    }
     ClassesSpec { platinum, gold, silver, waiting }
     ListenerSpec { name, trusted, client_address, timeouts, max_connections }
     RouteSpec {
@@ -88,7 +91,7 @@ structs! {
     }
     StickySpec { cookie }
     QueueSpec { requests, timeout }
-    ServerSpec { name, address, weight, backup, admin, zone, labels, max_requests }
+    ServerSpec { name, address, weight, backup, admin, zone, labels, max_requests, max_connections }
 }
 
 /// Enums: a word, and what the variant holds.
@@ -122,6 +125,7 @@ enums! {
     HashKey { Session, Source, Header(name), Path, Query(name) }
     Address { Literal(address), Resolved(addresses), Service(targets) }
     Admin { Ready, Drain, Maintenance }
+    RetryOn { Connect, Closed, Statuses(statuses) }
 }
 
 /// Values that are written as a number or as text.
@@ -147,6 +151,10 @@ values! {
     Share, value, out => out.number(u64::from(value.hundredths()));
     Network, value, out => out.text(&value.to_string());
     SocketAddr, value, out => out.text(&value.to_string());
+    RangeInclusive<u16>, value, out => {
+        value.start().write(out);
+        value.end().write(out);
+    };
     SecretKey, value, out => out.bytes(value.bytes());
     Duration, value, out => {
         out.number(value.as_secs());

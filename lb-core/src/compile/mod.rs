@@ -11,6 +11,7 @@ mod index;
 mod names;
 mod problem;
 mod rates;
+mod retries;
 mod routes;
 mod timeouts;
 
@@ -52,7 +53,6 @@ pub fn compile(spec: &Spec) -> Result<Compiled, CompileError> {
     let keys = keys(&spec.secrets, &root.field("secrets"), &mut problems);
     let session_place = root.field("session").field("cookie");
     cookie_name(&spec.session.cookie, &session_place, &mut problems);
-    let budget_percent = retry_budget(spec, &root, &mut problems);
     timeouts::check(&spec.timeouts, &root.field("timeouts"), timeouts::Scope::Global, &mut problems);
 
     let listener_names = Names::new("listener", spec.listeners.iter().map(|it| &*it.name), &mut problems);
@@ -64,6 +64,7 @@ pub fn compile(spec: &Spec) -> Result<Compiled, CompileError> {
     let known = routes::Known { spec, keys: &keys, backends: &backend_names, listeners: &listener_names };
     let routes = routes::compile(&known, &mut problems);
     let classes = classes::compile(spec, &mut problems);
+    retries::check(spec, &backend_names, &mut problems);
     let finder = index::compile(spec, &mut problems);
     cookies::check(spec, &backend_names, &mut problems);
     secrets_needed(spec, &root.field("secrets"), &mut problems);
@@ -83,7 +84,6 @@ pub fn compile(spec: &Spec) -> Result<Compiled, CompileError> {
         session_cookie: spec.session.cookie.as_str().into(),
         zone: spec.zone.as_deref().map(Into::into),
         timeouts: timeouts::merge(&[&spec.timeouts]),
-        retry_budget_percent: budget_percent,
         classes,
     };
     Ok(Compiled { snapshot, warnings: list })
@@ -149,17 +149,6 @@ fn secrets_needed(spec: &Spec, place: &Place, problems: &mut Problems) {
         let message = "shares, hashing and rates need a share key, and there is none";
         problems.error(codes::SECRET, &place.field("share"), message.into()).expected("expected a share key");
     }
-}
-
-fn retry_budget(spec: &Spec, root: &Place, problems: &mut Problems) -> u32 {
-    let percent = spec.retry.budget_percent.unwrap_or(defaults::RETRY_BUDGET_PERCENT);
-    if percent > 100 {
-        let place = root.field("retry").field("budget_percent");
-        let message = format!("a retry budget of {percent} % is more than every exchange");
-        problems.error(codes::RETRY, &place, message).expected("expected 0 to 100");
-    }
-    timeouts::check_retries(&spec.retry, &root.field("retry"), problems);
-    percent
 }
 
 fn listeners(spec: &Spec, root: &Place, problems: &mut Problems) -> Box<[Listener]> {

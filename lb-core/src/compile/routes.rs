@@ -3,7 +3,7 @@
 use super::backends::sticky_cookie;
 use super::names::Names;
 use super::problem::{Place, Problems};
-use super::{actions, at_most, codes, conditions, cookie_name, rates, timeouts};
+use super::{actions, at_most, codes, conditions, cookie_name, rates, retries, timeouts};
 use crate::choose::{Canary, mark_cookie};
 use crate::cookie::{is_token_byte, is_value};
 use crate::defaults::{ARMS_MAX, NAME_LEN_MAX, NETWORKS_MAX};
@@ -29,7 +29,6 @@ pub(super) fn compile(known: &Known<'_>, problems: &mut Problems) -> Box<[Route]
         arms.iter().for_each(|(_, backend, _)| used[*backend] = true);
         check_target(route, &place, problems);
         timeouts::check(&route.timeouts, &place.field("timeouts"), timeouts::Scope::Exchange, problems);
-        timeouts::check_own_retries(&route.retry, &place.field("retry"), problems);
         check_strip(route, &place, problems);
         let actions = actions::compile(&route.actions, &place, problems);
         Route {
@@ -235,7 +234,7 @@ fn arm(
         backend: BackendIndex(backend as u32),
         buckets,
         timeouts: timeouts::merge(&[&route.timeouts, &of_backend.timeouts, &spec.timeouts]),
-        retries: timeouts::merge_retries(&[&route.retry, &of_backend.retry, &spec.retry]),
+        retry: retries::merge(&[&route.retry, &of_backend.retry, &spec.retry]),
         strip_cookies: strip_cookies.into(),
     }
 }

@@ -1,10 +1,10 @@
-//! Timeouts and retries: where they may be set, and whose word counts.
+//! Timeouts: where they may be set, and whose word counts.
 
 use super::codes;
 use super::problem::{Place, Problems};
-use crate::defaults::{self, RETRIES, RETRIES_MAX, TIMEOUT_MAX};
+use crate::defaults::{self, TIMEOUT_MAX};
 use crate::snapshot::Timeouts;
-use crate::spec::{RetrySpec, TimeoutsSpec};
+use crate::spec::TimeoutsSpec;
 use std::time::Duration;
 
 /// Where timeouts are set.
@@ -63,29 +63,4 @@ pub(super) fn merge(nearest_first: &[&TimeoutsSpec]) -> Timeouts {
         tunnel_idle: first(|spec| spec.tunnel_idle, defaults::TUNNEL_IDLE),
         drain: first(|spec| spec.drain, defaults::DRAIN),
     }
-}
-
-pub(super) fn check_retries(spec: &RetrySpec, place: &Place, problems: &mut Problems) {
-    if spec.retries.is_some_and(|retries| retries > RETRIES_MAX) {
-        let message = format!("{} retries are too many", spec.retries.unwrap_or_default());
-        problems
-            .error(codes::RETRY, &place.field("retries"), message)
-            .expected(format!("expected at most {RETRIES_MAX}"));
-    }
-}
-
-/// The same for a route or a backend, which have no budget of their own.
-pub(super) fn check_own_retries(spec: &RetrySpec, place: &Place, problems: &mut Problems) {
-    check_retries(spec, place, problems);
-    if spec.budget_percent.is_some() {
-        let message = "the retry budget is one for all".to_owned();
-        problems
-            .error(codes::RETRY, &place.field("budget_percent"), message)
-            .expected("expected it among the global settings");
-    }
-}
-
-/// Retries by the first word that was said about them.
-pub(super) fn merge_retries(nearest_first: &[&RetrySpec]) -> u32 {
-    nearest_first.iter().find_map(|spec| spec.retries).unwrap_or(RETRIES)
 }

@@ -108,7 +108,9 @@ impl Decision {
     /// Begins the attempt: counts it as in flight and advances the cursor.
     ///
     /// `None` if the server is full: it has as many requests in flight as it may
-    /// ([`ServerSpec::max_requests`](crate::spec::ServerSpec::max_requests)); never where no server has such a bound.
+    /// ([`ServerSpec::max_requests`](crate::spec::ServerSpec::max_requests), and
+    /// [`max_connections`](crate::spec::ServerSpec::max_connections), for each needs one of its own); never where no server
+    /// has such a bound.
     /// Deciding prefers servers with room, so as a rule all that could serve are full then (for a sticky session: its
     /// own). The request is to wait, within the bounds of [`Backend::queue`](crate::snapshot::Backend::queue), or to be
     /// answered with 503; the core has no [`Refusal`](crate::Refusal) for it, because it does not see the waiting.

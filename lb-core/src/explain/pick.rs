@@ -83,6 +83,10 @@ pub struct ServerNote {
     pub in_flight: u32,
     /// Attempts under way at most, where there is such a bound: one more than that finds it full.
     pub in_flight_most: Option<u64>,
+    /// Connections open to it, idle ones included.
+    pub connections: u32,
+    /// Connections open to it at most, where there is such a bound.
+    pub connections_most: Option<u32>,
     /// How long it takes to answer, where the policy goes by that; `None` if nothing is known.
     pub latency: Option<Duration>,
 }
@@ -145,7 +149,7 @@ impl Teller<'_> {
             slow_start_ns => live.strength(now, slow_start_ns),
         };
         let by_load = bound.filter(|_| !server.backup).map(|bound: Bound| bound.most(server.weight));
-        let in_flight_most = by_load.into_iter().chain(live.max_requests().map(u64::from));
+        let in_flight_most = by_load.into_iter().chain(live.most_in_flight().map(u64::from));
         let latency_ns = live.expected_ns(now);
         ServerNote {
             backend: live.backend().to_owned(),
@@ -161,6 +165,8 @@ impl Teller<'_> {
             removed_for: live.removed_until().saturating_sub(Duration::from_nanos(now.0)),
             in_flight: live.in_flight(),
             in_flight_most: in_flight_most.min(),
+            connections: live.connections(),
+            connections_most: live.max_connections(),
             latency: (pool.wants.latency && latency_ns > 0).then(|| Duration::from_nanos(latency_ns)),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Choose, Explanation, Find, Limits, Pick, RateNote, RouteNote, ServerNote};
 use crate::decide::{ArmReason, PickReason, Refusal, RefusalReason, Verdict};
+use crate::retry::RetryRules;
 use crate::spec::{Admin, Policy};
 use crate::text::duration;
 use std::fmt;
@@ -124,6 +125,9 @@ fn pick_words(pick: &Pick) -> String {
     if pick.server.as_ref().is_some_and(|server| server.backup) {
         words.push_str("; a backup, for no primary can serve");
     }
+    if let Some(connections) = pick.server.as_ref().and_then(connections) {
+        words.push_str(&format!("; {connections}"));
+    }
     if pick.waits {
         words.push_str(&match pick.may_wait {
             0 => "; it has as much as it may, and nobody waits here: the request is refused".to_owned(),
@@ -202,12 +206,18 @@ fn long(time: Duration) -> String {
     }
 }
 
+/// How many of its connections there are, where they are bounded.
+fn connections(server: &ServerNote) -> Option<String> {
+    server.connections_most.map(|most| format!("connections {} of {most}", server.connections))
+}
+
 /// Why a server gets less than its weight says.
 fn why_less(server: &ServerNote) -> Option<String> {
     let ServerNote { name, in_flight, .. } = server;
     match server.in_flight_most {
         Some(most) if u64::from(*in_flight) >= most => {
-            return Some(format!("{name} is full with {in_flight} of {most} in flight"));
+            let connections = connections(server).map_or(String::new(), |words| format!(", {words}"));
+            return Some(format!("{name} is full with {in_flight} of {most} in flight{connections}"));
         }
         _ => {}
     }
@@ -248,22 +258,44 @@ fn then_words(pick: &Pick) -> String {
 }
 
 fn limits_words(limits: &Limits) -> String {
-    let retries = match (limits.retries, limits.idempotent) {
-        (0, _) => "no retry".to_owned(),
-        (count, idempotent) => {
-            let plural = if count == 1 { "retry" } else { "retries" };
-            let only = if idempotent { "" } else { ", only while nothing was sent" };
-            format!("{count} {plural} ({}{only}; budget {} %)", limits.method, limits.retry_budget_percent)
-        }
-    };
-    let mut words =
-        format!("connect {}, response {}, {retries}", duration(limits.connect), duration(limits.response));
+    let (connect, response) = (duration(limits.connect), duration(limits.response));
+    let mut words = format!("connect {connect}, response {response}, {}", retry_words(limits));
     if let Some(class) = limits.class {
         words.push_str(&format!(", class {}", class.word()));
     }
     if let Some(max_body) = limits.max_body {
         words.push_str(&format!(", body up to {max_body} bytes"));
     }
+    words
+}
+
+/// How many further attempts, and of when and how what is not as usual.
+fn retry_words(limits: &Limits) -> String {
+    let (rules, usual) = (&limits.retry, RetryRules::default());
+    let plural = match rules.retries {
+        0 => return "no retry".to_owned(),
+        1 => "retry",
+        _ => "retries",
+    };
+    let only = if limits.repeatable { "" } else { ", only while nothing was sent" };
+    let mut words = format!("{} {plural} ({}{only}", rules.retries, limits.method);
+    let is_usual = rules.on_connect && rules.on_closed && rules.on_statuses.is_empty();
+    if !is_usual {
+        let named = [(rules.on_connect, "connect"), (rules.on_closed, "closed")];
+        let named = named.into_iter().filter(|(is_on, _)| *is_on).map(|(_, word)| word.to_owned());
+        let statuses = Some(rules.on_statuses.to_string()).filter(|statuses| !statuses.is_empty());
+        words.push_str(&format!("; on {}", named.chain(statuses).collect::<Vec<_>>().join(", ")));
+    }
+    if let Some(timeout) = rules.attempt_timeout {
+        words.push_str(&format!("; attempt {}", duration(timeout)));
+    }
+    if (rules.backoff, rules.backoff_max) != (usual.backoff, usual.backoff_max) {
+        words.push_str(&format!("; backoff {} to {}", duration(rules.backoff), duration(rules.backoff_max)));
+    }
+    if rules.hold_body != usual.hold_body {
+        words.push_str(&format!("; body held up to {} bytes", rules.hold_body));
+    }
+    words.push_str(&format!("; budget {} %)", limits.retry_budget_percent));
     words
 }
 

@@ -119,8 +119,11 @@
 //!
 //! # Another attempt
 //!
-//! Whether one is safe is yours to know: nothing was sent, or the method is idempotent and no byte of the response has
-//! gone to the client. [`Decision::again`] names the next server; [`RetryBudget`] keeps retries from multiplying an outage.
+//! Whether one is safe is yours to know: nothing was sent, or the request may be sent twice
+//! ([`RetryRules::may_repeat`] says it of the method, the body is yours) and no byte of the response has gone to the client.
+//! Whether it is wanted, and when, is in the arm's [`RetryRules`]. [`Decision::again`] names the next server; a
+//! [`RetryBudget`] for each backend, of its [`retry_budget_percent`](crate::snapshot::Backend::retry_budget_percent), keeps
+//! retries from multiplying an outage.
 //!
 //! ```
 //! # use lb_core::spec::{BackendSpec, RouteSpec, ServerSpec, Spec};
@@ -140,7 +143,7 @@
 //! # let Verdict::Forward(mut decision) = decide(&table, &cursors, &request, now, random) else { panic!() };
 //! let Some(mut permit) = decision.take(&table, &mut cursors, now) else { return }; // full: see below
 //! let mut tried = Vec::new();
-//! let retries = table.snapshot.route(decision.route()).arm(decision.arm()).retries;
+//! let rules = &table.snapshot.route(decision.route()).arm(decision.arm()).retry;
 //! budget.exchange();
 //! let connected = loop {
 //!     if connect(permit.address()).is_ok() {
@@ -149,7 +152,7 @@
 //!     permit.finish(Outcome::ConnectFailed, now); // first, so that `again` knows it
 //!     tried.push(decision.server());
 //!     // A first retry after a failed connect is free; any other asks the budget.
-//!     if tried.len() as u32 > retries || tried.len() > 1 && !budget.retry() {
+//!     if tried.len() as u32 > rules.retries || tried.len() > 1 && !budget.retry() {
 //!         break None;
 //!     }
 //!     let Some(next) = decision.again(&table, &cursors, &tried, now, random) else { break None };
@@ -222,6 +225,8 @@
 //! [`Permit`]: crate::Permit
 //! [`Reader`]: crate::Reader
 //! [`RetryBudget`]: crate::RetryBudget
+//! [`RetryRules`]: crate::RetryRules
+//! [`RetryRules::may_repeat`]: crate::RetryRules::may_repeat
 //! [`Snapshot`]: crate::Snapshot
 //! [`Spec`]: crate::Spec
 //! [`Table`]: crate::Table

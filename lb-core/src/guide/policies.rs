@@ -305,7 +305,7 @@
 //!
 //! # When servers are full
 //!
-//! With [`max_requests`](crate::spec::ServerSpec::max_requests) a server takes only so many requests at a time; one with as
+//! With [`max_requests`](crate::spec::ServerSpec::max_requests) (or [`max_connections`](#connections)) a server takes only so many requests at a time; one with as
 //! many in flight is *full*. The policy passes over it as long as another primary of the same arm has room (of a backup,
 //! another backup). Full is not down: neither backups nor the other arm take over, and a sticky session waits for its own
 //! server. If all are full, [`decide`](crate::decide()) says `Forward` all the same, [`Decision::take`] gives `None`, and
@@ -400,6 +400,53 @@
 //! let late = now + Duration::from_secs(3);
 //! queue.retain(|waiter| late < waiter.until); // 503 to the others
 //! assert!(queue.is_empty());
+//! ```
+//!
+//! ## Connections
+//!
+//! [`max_connections`](crate::spec::ServerSpec::max_connections) bounds what is open to a server, idle connections in pools
+//! included, for servers to which each costs a thread. An attempt holds one of its own, so the bound holds for requests in
+//! flight as well: who finds all in use waits as above. The count is yours to keep: [`ServerLive::connect`] before you
+//! make a connection, and what it gives dropped after that is closed.
+//!
+//! With a permit you can always have one. If `connect` gives `None`, some are idle, in this pool or in another of this
+//! process: use one, or close one and ask again. Pool each connection before you finish its permit, or the next in line
+//! finds neither.
+//!
+//! ```
+//! use lb_core::spec::{BackendSpec, RouteSpec, ServerSpec, Spec};
+//! use lb_core::{Connection, Cursors, Outcome, RequestView, Table, Verdict, compile, decide};
+//! use std::time::Duration;
+//!
+//! /// What a pool keeps: the socket, and what it counts as. In this order, as fields are dropped in order.
+//! struct Pooled {
+//!     socket: std::io::Empty,
+//!     counted: Connection,
+//! }
+//!
+//! let server = ServerSpec { max_connections: Some(1), ..ServerSpec::new("a", ([10, 0, 0, 1], 80).into()) };
+//! let backend = BackendSpec::new("app", [server]);
+//! let spec = Spec { routes: vec![RouteSpec::new("all", "app")], backends: vec![backend], ..Spec::default() };
+//! let table = Table::new(compile(&spec).unwrap().snapshot, None);
+//! let (mut cursors, now, random) = (Cursors::default(), Duration::from_secs(1), 1);
+//! let request = RequestView::get("h", "/", [192, 0, 2, 1].into());
+//!
+//! let mut pool: Vec<Pooled> = Vec::new();
+//! for _ in 0..3 {
+//!     let Verdict::Forward(decision) = decide(&table, &cursors, &request, now, random) else { panic!() };
+//!     let permit = decision.take(&table, &mut cursors, now).expect("its connection is idle, or not made yet");
+//!     assert!(!permit.has_room(), "in use");
+//!     let pooled = pool.pop().unwrap_or_else(|| {
+//!         let counted = permit.server().connect().expect("none is open"); // else ask the other pools
+//!         Pooled { socket: std::io::empty(), counted } // connect
+//!     });
+//!     // The exchange. Then the connection comes first:
+//!     if !permit.has_excess_connections() {
+//!         pool.push(pooled);
+//!     }
+//!     permit.finish(Outcome::Responded { status: 200 }, now);
+//! }
+//! assert_eq!((pool.len(), pool[0].counted.server().connections()), (1, 1));
 //! ```
 //!
 //! # Weights
@@ -516,3 +563,4 @@
 //! [`Permit::answered`]: crate::Permit::answered
 //! [`Permit::sent`]: crate::Permit::sent
 //! [`QueueSpec`]: crate::spec::QueueSpec
+//! [`ServerLive::connect`]: crate::ServerLive::connect

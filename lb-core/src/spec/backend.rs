@@ -23,7 +23,7 @@ pub struct BackendSpec {
     pub servers: Vec<ServerSpec>,
     /// Timeouts of exchanges with these servers.
     pub timeouts: TimeoutsSpec,
-    /// Retries of exchanges with these servers; the budget is global, so `budget_percent` is not read here.
+    /// Retries of exchanges with these servers, and their budget.
     pub retry: RetrySpec,
     /// Whether old-fashioned response heads pass, normalised: folded lines, a space before a colon, a repeated
     /// equal Content-Length. Otherwise they are 502.
@@ -41,7 +41,7 @@ pub struct BackendSpec {
     /// [`defaults::SPILL_BELOW`](crate::defaults::SPILL_BELOW).
     pub spill_below: Option<Share>,
     /// Where requests wait when all servers that could serve them have as much as they may
-    /// ([`ServerSpec::max_requests`]). Absent: as [`QueueSpec::default`] says. Who waits is the caller's to keep: see
+    /// ([`ServerSpec::max_requests`], [`ServerSpec::max_connections`]). Absent: as [`QueueSpec::default`] says. Who waits is the caller's to keep: see
     /// ["When servers are full"](crate::guide::policies#when-servers-are-full).
     pub queue: Option<QueueSpec>,
     /// What else is wanted of this backend that the core does not read, such as what its servers are asked to see
@@ -214,6 +214,11 @@ pub struct ServerSpec {
     /// each of them. Absent: as many as come. See
     /// ["When servers are full"](crate::guide::policies#when-servers-are-full).
     pub max_requests: Option<u32>,
+    /// Connections that may be open to it at a time, from this process, idle ones included; of an entry that stands for
+    /// several addresses, to each of them. Absent: as many as are made. An attempt holds a connection of its own, so it
+    /// bounds requests in flight, too; where many share one connection, leave it absent. Making connections is the
+    /// caller's: see [`ServerLive::connect`](crate::ServerLive::connect).
+    pub max_connections: Option<u32>,
 }
 
 impl ServerSpec {

@@ -40,7 +40,7 @@ pub struct RouteSpec {
     pub actions: Actions,
     /// Timeouts of its exchanges.
     pub timeouts: TimeoutsSpec,
-    /// Retries of its exchanges; the budget is global, so `budget_percent` is not read here.
+    /// Retries of its exchanges; budgets are the backends', so `budget_percent` is a problem here.
     pub retry: RetrySpec,
     /// How many requests each client may make; absent: as many as it likes.
     pub rate: Option<RateSpec>,

@@ -3,7 +3,6 @@
 use crate::support::*;
 use lb_core::spec::*;
 use lb_core::{Problem, Severity, compile};
-use proptest::prelude::*;
 use std::time::Duration;
 
 /// All problems as `code place`, and the full text for those who fail.
@@ -137,6 +136,20 @@ fn classes_are_shared_where_there_are_two() {
     assert_eq!(hashes.len(), 5);
 }
 
+/// What changes something for somebody, or is the file's usual word, is no problem.
+#[test]
+fn retries_that_count_are_no_problem() {
+    let mut spec = good();
+    spec.retry = RetrySpec { retries: Some(0), on: Some(vec![RetryOn::Closed]), ..RetrySpec::default() };
+    spec.routes[0].retry.retries = Some(1);
+    assert_eq!(problems(&spec).0, [""; 0], "a route has retries");
+    spec.routes[0].retry = RetrySpec { retries: Some(0), ..RetrySpec::default() };
+    spec.backends[0].retry = RetrySpec { retries: Some(1), budget_percent: Some(0), ..RetrySpec::default() };
+    spec.retry.attempt_timeout = Some(Duration::from_secs(2));
+    spec.routes[0].timeouts.response = Some(Duration::from_secs(1));
+    assert_eq!(problems(&spec).0, [""; 0], "where it was said it can be");
+}
+
 /// One mistake each, and what is said about it.
 #[test]
 fn table_of_mistakes() {
@@ -207,6 +220,35 @@ fn table_of_mistakes() {
             (spec.classes.gold, spec.classes.silver) = (5, 6);
             two_classes(spec);
         }),
+        ("LB006 backend[0].retry.retries", |spec| spec.backends[0].retry.retries = Some(11)),
+        ("LB006 backend[0].retry.budget_percent", |spec| spec.backends[0].retry.budget_percent = Some(101)),
+        ("LB070 retry.on[1]", |spec| {
+            spec.retry.on = Some(vec![RetryOn::Connect, RetryOn::Statuses(200..=200)]);
+        }),
+        ("LB070 route[0].retry.on[0]", |spec| {
+            spec.routes[0].retry.on = Some(vec![RetryOn::Statuses(499..=503)]);
+        }),
+        ("LB070 backend[0].retry.on[0]", |spec| {
+            #[expect(clippy::reversed_empty_ranges, reason = "that is what is wrong")]
+            let reversed = 504..=502;
+            spec.backends[0].retry.on = Some(vec![RetryOn::Statuses(reversed)]);
+        }),
+        ("LB003 retry.on", |spec| spec.retry.on = Some(vec![RetryOn::Closed; 65])),
+        ("LB071 retry.hold_body", |spec| spec.retry.hold_body = Some((256 << 10) + 1)),
+        ("LB072 retry.attempt_timeout", |spec| spec.retry.attempt_timeout = Some(Duration::ZERO)),
+        ("LB072 route[0].retry.attempt_timeout", |spec| {
+            spec.routes[0].retry.attempt_timeout = Some(Duration::from_secs(8 * 24 * 3600));
+        }),
+        ("LB072 retry.backoff", |spec| spec.retry.backoff = Some(Duration::from_millis(10_001))),
+        ("LB072 backend[1].retry.backoff_max", |spec| {
+            let (backoff, backoff_max) = (Some(Duration::from_secs(2)), Some(Duration::from_secs(1)));
+            spec.backends[1].retry = RetrySpec { backoff, backoff_max, ..RetrySpec::default() };
+        }),
+        ("LB073 route[0].retry.on", |spec| spec.routes[0].retry.on = Some(Vec::new())),
+        ("LB017 retry.non_idempotent[1]", |spec| {
+            spec.retry.non_idempotent = Some(vec!["POST".into(), "PO ST".into()]);
+        }),
+        ("LB003 retry.non_idempotent", |spec| spec.retry.non_idempotent = Some(vec!["POST".into(); 65])),
         ("LB010 route[1]", |spec| {
             let nowhere = RouteSpec { backend: None, ..route("nowhere", "") };
             spec.routes.push(RouteSpec { hosts: vec!["x".into()], ..nowhere });
@@ -281,6 +323,13 @@ fn table_of_mistakes() {
         ("LB035 backend[0].server[0].max_requests", |spec| {
             spec.backends[0].servers[0].max_requests = Some(0)
         }),
+        ("LB035 backend[0].server[0].max_connections", |spec| {
+            spec.backends[0].servers[0].max_connections = Some(0)
+        }),
+        ("LB116 backend[0].server[0].max_requests", |spec| {
+            spec.backends[0].servers[0].max_requests = Some(3);
+            spec.backends[0].servers[0].max_connections = Some(2);
+        }),
         ("LB035 backend[0].queue.requests", |spec| {
             spec.backends[0].servers[0].max_requests = Some(1);
             spec.backends[0].queue = Some(QueueSpec { requests: 10_001, ..QueueSpec::default() });
@@ -334,6 +383,25 @@ fn table_of_mistakes() {
         }),
         ("LB110 engine.zone", |spec| spec.zone = Some("eu".into())),
         ("LB111 backend[0].queue", |spec| spec.backends[0].queue = Some(QueueSpec::default())),
+        ("LB112 retry.attempt_timeout", |spec| {
+            (spec.retry.retries, spec.retry.attempt_timeout) = (Some(0), Some(Duration::from_secs(1)));
+        }),
+        ("LB112 backend[0].retry.on", |spec| {
+            (spec.retry.retries, spec.backends[0].retry.on) = (Some(0), Some(vec![RetryOn::Connect]));
+        }),
+        ("LB112 route[0].retry.hold_body", |spec| {
+            spec.routes[0].retry = RetrySpec { retries: Some(0), hold_body: Some(0), ..RetrySpec::default() };
+        }),
+        ("LB112 retry.non_idempotent[0]", |spec| spec.retry.non_idempotent = Some(vec!["PUT".into()])),
+        ("LB113 retry.attempt_timeout", |spec| spec.retry.attempt_timeout = Some(Duration::from_secs(30))),
+        ("LB113 backend[0].retry.attempt_timeout", |spec| {
+            spec.timeouts.response = Some(Duration::from_secs(2));
+            spec.backends[0].retry.attempt_timeout = Some(Duration::from_secs(3));
+        }),
+        ("LB113 route[0].retry.attempt_timeout", |spec| {
+            spec.routes[0].timeouts.response = Some(Duration::from_secs(2));
+            spec.routes[0].retry.attempt_timeout = Some(Duration::from_secs(2));
+        }),
         ("LB109 backend[0].server[1].address", |spec| {
             spec.backends[0].servers[1].address = spec.backends[0].servers[0].address.clone();
         }),
@@ -448,14 +516,41 @@ fn timeouts_and_retries_are_merged() {
         TimeoutsSpec { response: seconds(4), idle_up: seconds(5), ..Default::default() };
     spec.routes[0].timeouts = TimeoutsSpec { idle_up: seconds(6), ..Default::default() };
     spec.listeners[0].timeouts = TimeoutsSpec { idle_down: seconds(7), ..Default::default() };
-    spec.backends[1].retry.retries = Some(3);
+    spec.retry = RetrySpec {
+        budget_percent: Some(30),
+        on: Some(vec![RetryOn::Statuses(429..=429)]),
+        attempt_timeout: seconds(1),
+        backoff: Some(Duration::from_millis(40)),
+        ..RetrySpec::default()
+    };
+    spec.backends[1].retry = RetrySpec {
+        retries: Some(3),
+        budget_percent: Some(5),
+        on: Some(vec![RetryOn::Connect, RetryOn::Statuses(502..=503)]),
+        backoff_max: Some(Duration::from_millis(50)),
+        ..RetrySpec::default()
+    };
+    spec.routes[0].retry =
+        RetrySpec { hold_body: Some(0), non_idempotent: Some(vec!["POST".into()]), ..RetrySpec::default() };
     let snapshot = compile(&spec).unwrap().snapshot;
     let arms = snapshot.routes()[0].arms();
     let stable = arms[0].timeouts;
     let seconds = |timeout: Duration| timeout.as_secs();
     assert_eq!((seconds(stable.connect), seconds(stable.response), seconds(stable.idle_up)), (1, 4, 6));
     assert_eq!((seconds(arms[1].timeouts.response), seconds(stable.tunnel_idle)), (2, 3600));
-    assert_eq!((arms[0].retries, arms[1].retries), (1, 3));
+    let told = |arm: usize| {
+        let rules = &arms[arm].retry;
+        let times = [rules.backoff, rules.backoff_max].map(|time| time.as_millis());
+        let on = (rules.on_connect, rules.on_closed, rules.on_statuses.to_string());
+        (rules.retries, on, times, rules.attempt_timeout, rules.hold_body, rules.may_repeat(b"POST"))
+    };
+    assert_eq!(told(0), (1, (false, false, "429".into()), [40, 400], Some(Duration::from_secs(1)), 0, true));
+    assert_eq!(
+        told(1),
+        (3, (true, false, "502-503".into()), [40, 50], Some(Duration::from_secs(1)), 0, true)
+    );
+    let budget = |backend: usize| snapshot.backends()[backend].retry_budget_percent;
+    assert_eq!((budget(0), budget(1)), (30, 5));
     let listener = snapshot.listener(0).timeouts;
     assert_eq!((seconds(listener.idle_down), seconds(listener.request_head)), (7, 10));
     assert_eq!(seconds(snapshot.timeouts().drain), 3);
@@ -479,145 +574,4 @@ fn canary(spec: &mut Spec) -> &mut CanarySpec {
 
 fn named(name: &str, test: ValueTest) -> ValueMatch {
     ValueMatch { name: name.into(), test }
-}
-
-fn text() -> impl Strategy<Value = String> {
-    prop_oneof![
-        4 => proptest::sample::select(vec!["a", "b", "old", "", "/", "/a", "*.b", "lb", "(", "{path}", "x y", "..", "0"])
-            .prop_map(str::to_owned),
-        1 => ".{0,12}",
-    ]
-}
-
-fn values() -> impl Strategy<Value = Vec<ValueMatch>> {
-    let test = prop_oneof![
-        Just(ValueTest::Present),
-        Just(ValueTest::Absent),
-        text().prop_map(ValueTest::Is),
-        text().prop_map(ValueTest::Regex),
-    ];
-    proptest::collection::vec((text(), test).prop_map(|(name, test)| ValueMatch { name, test }), 0..3)
-}
-
-fn route_spec() -> impl Strategy<Value = RouteSpec> {
-    let path = prop_oneof![
-        Just(PathMatch::Any),
-        text().prop_map(PathMatch::Exact),
-        text().prop_map(PathMatch::Prefix),
-        text().prop_map(PathMatch::Regex),
-    ];
-    let key = prop_oneof![
-        Just(SessionKey::Cookie),
-        Just(SessionKey::Source),
-        Just(SessionKey::Draw),
-        text().prop_map(SessionKey::Header),
-    ];
-    let canary = (text(), 0_u16..=10_000, proptest::option::of(text()), proptest::option::of(text()), key)
-        .prop_map(|(backend, share, cookie, force_value, key)| CanarySpec {
-            backend,
-            share: Share::from_hundredths(share).unwrap(),
-            cookie,
-            force_value,
-            key,
-            ..CanarySpec::default()
-        });
-    let lists = (proptest::collection::vec(text(), 0..3), proptest::collection::vec(text(), 0..3));
-    let actions = (
-        proptest::option::of(text()),
-        proptest::option::of(text()),
-        proptest::collection::vec((text(), text()), 0..3),
-        proptest::option::of((any::<u16>(), text())),
-    );
-    let conditions = (path, values(), values(), values(), any::<i8>());
-    (text(), lists, conditions, proptest::option::of(text()), proptest::option::of(canary), actions).prop_map(
-        |(name, (listeners, hosts), (path, headers, query, cookies, priority), backend, canary, actions)| {
-            let (set_host, strip_prefix, set, redirect) = actions;
-            RouteSpec {
-                name,
-                listeners,
-                methods: hosts.clone(),
-                hosts,
-                path,
-                headers,
-                query,
-                cookies,
-                priority: i32::from(priority) * 10_000_000,
-                backend,
-                canary,
-                actions: Actions {
-                    set_host,
-                    strip_prefix,
-                    request: HeaderEdits { remove: set.iter().map(|(name, _)| name.clone()).collect(), set },
-                    redirect: redirect.clone().map(|(status, location)| Redirect {
-                        status: Some(status),
-                        location: Some(location),
-                        ..Redirect::default()
-                    }),
-                    error_pages: redirect.into_iter().collect(),
-                    ..Actions::default()
-                },
-                ..RouteSpec::default()
-            }
-        },
-    )
-}
-
-fn backend_spec() -> impl Strategy<Value = BackendSpec> {
-    let server =
-        (text(), proptest::collection::vec(any::<(u32, u16)>(), 0..4), any::<Option<u32>>(), any::<bool>())
-            .prop_map(|(name, addresses, weight, backup)| ServerSpec {
-                name,
-                address: Address::Resolved(
-                    addresses
-                        .into_iter()
-                        .map(|(ip, port)| (std::net::Ipv4Addr::from(ip), port).into())
-                        .collect(),
-                ),
-                weight: weight.map(|weight| weight % 300),
-                backup,
-                ..ServerSpec::default()
-            });
-    let key = prop_oneof![
-        Just(HashKey::Session),
-        text().prop_map(HashKey::Header),
-        text().prop_map(HashKey::Query)
-    ];
-    let sticky = proptest::option::of(proptest::option::of(text()));
-    (text(), 0_usize..6, key, sticky, proptest::collection::vec(server, 0..4)).prop_map(
-        |(name, policy, hash_key, sticky, servers)| BackendSpec {
-            name,
-            balance: Policy::ALL[policy],
-            hash_key,
-            sticky: sticky.map(|cookie| StickySpec { cookie }),
-            servers,
-            ..BackendSpec::default()
-        },
-    )
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
-    /// Whatever is wanted, it is compiled or refused; and what is compiled decides about requests.
-    #[test]
-    fn no_spec_makes_it_panic(
-        routes in proptest::collection::vec(route_spec(), 0..4),
-        backends in proptest::collection::vec(backend_spec(), 0..4),
-        names in proptest::collection::vec(text(), 0..3),
-        with_keys: bool,
-    ) {
-        let listeners = names.into_iter().map(|name| ListenerSpec { name, ..ListenerSpec::default() }).collect();
-        let mut wanted = Spec { routes, backends, listeners, ..spec() };
-        if !with_keys {
-            wanted.secrets = Secrets::default();
-        }
-        if let Ok(compiled) = compile(&wanted) {
-            let table = lb_core::Table::new(compiled.snapshot, None);
-            for path in ["/", "/a", "/a/b"] {
-                let mut client = Client::new(1);
-                client.path = path.into();
-                let _ = client.verdict(&table);
-            }
-        }
-    }
 }

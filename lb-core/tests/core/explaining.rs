@@ -96,6 +96,41 @@ fn a_class_is_told_where_there_are_two() {
 }
 
 #[test]
+fn limits_tell_of_retries_what_is_not_as_usual() {
+    let limits = |method: &str, change: fn(&mut RetrySpec)| {
+        let mut spec = shop();
+        change(&mut spec.retry);
+        let told = ask(&table(&spec), method, "/cart", "").to_string();
+        told.lines()
+            .last()
+            .unwrap_or_default()
+            .trim_start_matches("limits   connect 3 s, response 30 s, ")
+            .to_owned()
+    };
+    assert_eq!(limits("GET", |retry| retry.retries = Some(0)), "no retry");
+    let on = |retry: &mut RetrySpec| {
+        retry.on = Some(vec![RetryOn::Connect, RetryOn::Statuses(429..=429), RetryOn::Statuses(502..=504)]);
+    };
+    assert_eq!(limits("GET", on), "1 retry (GET; on connect, 429, 502-504; budget 20 %)");
+    let all = |retry: &mut RetrySpec| {
+        *retry = RetrySpec {
+            retries: Some(3),
+            budget_percent: Some(5),
+            on: Some(vec![RetryOn::Connect, RetryOn::Closed, RetryOn::Statuses(503..=503)]),
+            attempt_timeout: Some(Duration::from_secs(2)),
+            backoff: Some(Duration::from_millis(5)),
+            backoff_max: Some(Duration::from_secs(1)),
+            hold_body: Some(1 << 10),
+            non_idempotent: Some(vec!["POST".to_owned()]),
+        };
+    };
+    let words =
+        "on connect, closed, 503; attempt 2 s; backoff 5 ms to 1 s; body held up to 1024 bytes; budget 5 %)";
+    assert_eq!(limits("POST", all), format!("3 retries (POST; {words}"));
+    assert_eq!(limits("PATCH", all), format!("3 retries (PATCH, only while nothing was sent; {words}"));
+}
+
+#[test]
 fn forced_fallback_and_last_resort() {
     let table = table(&shop());
     let forced = ask(&table, "POST", "/cart", "canary=always").to_string();

@@ -1,5 +1,6 @@
 //! The core as those who embed it see it: specs in, decisions out.
 
+mod any_spec;
 mod compiling;
 mod explaining;
 mod finding;

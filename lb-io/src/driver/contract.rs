@@ -5,6 +5,7 @@
 //! `Drained`, and sends on only after `Writable`.
 
 mod gathering;
+mod giving_away;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind, IoSlice};
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use super::{ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, MAX_SLICES, Received, Socket};
 use gathering::{gathers, gathers_for_nobody};
+use giving_away::gives_connections_away;
 
 /// A driver to test, and how to get a listening socket for it.
 pub(super) struct Subject {
@@ -620,7 +622,7 @@ macro_rules! contract {
         mod $module {
             use super::*;
             contract!(@ $subject; echoes gathers gathers_for_nobody tells_when_drained reports_a_reset reports_a_refused_connect
-                pushes_back pauses_accepting renews_generations closes_while_being_woken wakes splices splices_with_back_pressure
+                pushes_back pauses_accepting renews_generations gives_connections_away closes_while_being_woken wakes splices splices_with_back_pressure
                 waits_for_room_after_the_peers_end serves_many drops_unattached keeps_listeners_apart);
         }
     };
@@ -663,6 +665,7 @@ mod simulated_with_seeds {
             super::pushes_back,
             super::pauses_accepting,
             super::renews_generations,
+            super::gives_connections_away,
             super::closes_while_being_woken,
             super::splices,
             super::splices_with_back_pressure,

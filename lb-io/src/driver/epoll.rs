@@ -231,6 +231,13 @@ impl Driver for EpollDriver {
         }
     }
 
+    fn detach(&self, conn: ConnKey) -> Option<Socket> {
+        let (descriptor, _) = self.kernel.remove(conn)?;
+        // Fails only for one that was not watched.
+        let _ = self.poll.borrow().registry().deregister(&mut SourceFd(&descriptor.as_raw_fd()));
+        Some(Socket::Kernel(descriptor))
+    }
+
     fn turn(&self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
         self.kernel.send_gathered();
         let starved = self.kernel.has_starved();

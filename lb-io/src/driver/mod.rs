@@ -197,6 +197,11 @@ pub trait Driver {
     /// With `reset` the peer sees RST and unsent bytes are dropped.
     fn close(&self, conn: ConnKey, reset: bool);
 
+    /// Gives a connection's socket away, to be attached to another driver: nothing of it is gathered or half read, and
+    /// who takes it looks for what has come. No event names this key afterwards except ones already in the batch being
+    /// handled. None: there is no such connection.
+    fn detach(&self, conn: ConnKey) -> Option<Socket>;
+
     /// Waits for events until `timeout` (None: for ever) and appends them to `events`, at most
     /// [`MAX_EVENTS`] of them. Returns at once when some are due already.
     fn turn(&self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;

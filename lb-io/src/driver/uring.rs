@@ -135,6 +135,17 @@ impl UringDriver {
         }
     }
 
+    /// Has the ring let go of a connection that is forgotten, with the next turn.
+    fn end_polls(&self, conn: ConnKey, flags: u16) {
+        let mut ring = self.ring.borrow_mut();
+        if flags & POLLS_READABLE != 0 {
+            ring.remove_poll(readable_tag(conn));
+        }
+        if flags & POLLS_WRITABLE != 0 {
+            ring.remove_poll(writable_tag(conn));
+        }
+    }
+
     fn handle(&self, ring: &mut Ring, completion: Completion, events: &mut Vec<Event>) {
         let Completion { tag, more, outcome } = completion;
         match tag.kind {
@@ -369,15 +380,15 @@ impl Driver for UringDriver {
         if !reset && flags & (POLLS_READABLE | POLLS_WRITABLE) != 0 {
             let _ = SockRef::from(&descriptor).shutdown(std::net::Shutdown::Both);
         }
-        let mut ring = self.ring.borrow_mut();
-        if flags & POLLS_READABLE != 0 {
-            ring.remove_poll(readable_tag(conn));
-        }
-        if flags & POLLS_WRITABLE != 0 {
-            ring.remove_poll(writable_tag(conn));
-        }
+        self.end_polls(conn, flags);
         // An RST goes out when the removals are submitted, at the end of the turn.
         kernel::close(descriptor, reset);
+    }
+
+    fn detach(&self, conn: ConnKey) -> Option<Socket> {
+        let (descriptor, flags) = self.kernel.remove(conn)?;
+        self.end_polls(conn, flags);
+        Some(Socket::Kernel(descriptor))
     }
 
     fn turn(&self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {

@@ -141,6 +141,12 @@ impl Meter {
         (self.connected_us, self.sent_us, self.answered_us) = (None, None, None);
     }
 
+    /// There would be another attempt, but the budget of retries is spent.
+    pub fn retry_refused(&self, recorder: &Recorder) {
+        recorder.arm(self.arm).retries_refused.add(1);
+        recorder.counters().retries_refused.add(1);
+    }
+
     /// The attempt has its connection.
     pub fn connected(&mut self, recorder: &Recorder, reused: bool, now: Duration) {
         let connected_us = since(self.started, now);

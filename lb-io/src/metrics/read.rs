@@ -56,6 +56,8 @@ pub struct ArmTotals {
     pub attempts: u64,
     /// Of those, not the first of their exchange.
     pub retries: u64,
+    /// Further attempts that would have been made, had the budget had one.
+    pub retries_refused: u64,
     /// Exchanges of this arm's sessions that another arm served.
     pub fallbacks: u64,
     /// Times of exchanges, as the clients saw them; without tunnels.
@@ -130,6 +132,7 @@ impl ArmTotals {
         self.bytes_sent += series.bytes_sent.get();
         self.attempts += series.attempts.get();
         self.retries += series.retries.get();
+        self.retries_refused += series.retries_refused.get();
         self.fallbacks += series.fallbacks.get();
         self.exchange.merge(&series.exchange());
         self.connect.merge(&series.connect());
@@ -146,6 +149,7 @@ impl ArmTotals {
         self.bytes_sent += other.bytes_sent;
         self.attempts += other.attempts;
         self.retries += other.retries;
+        self.retries_refused += other.retries_refused;
         self.fallbacks += other.fallbacks;
         self.exchange.merge(&other.exchange);
         self.connect.merge(&other.connect);

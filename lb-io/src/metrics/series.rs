@@ -63,6 +63,8 @@ pub struct ArmSeries {
     pub connect_us: Counter,
     /// Attempts that were not an exchange's first.
     pub retries: Counter,
+    /// Further attempts that would have been made, had the budget had one.
+    pub retries_refused: Counter,
     /// Exchanges whose session belongs to this arm, which could not serve, so that another did.
     pub fallbacks: Counter,
     /// Exchanges that we ended ourselves.
@@ -112,7 +114,7 @@ impl Series for ArmSeries {
     fn counters(&self) -> impl Iterator<Item = &Counter> {
         let first = [&self.active, &self.bytes_received, &self.bytes_sent, &self.attempts];
         let sums = [&self.exchange_us, &self.wait_us, &self.transfer_us, &self.connect_us];
-        let rare = [&self.retries, &self.fallbacks];
+        let rare = [&self.retries, &self.retries_refused, &self.fallbacks];
         let tables = self.statuses.counters().iter().chain(self.reasons.counters());
         let times = self.response.counters().chain(self.edges.counters());
         first.into_iter().chain(sums).chain(rare).chain(tables).chain(times)
@@ -254,7 +256,7 @@ mod tests {
     /// Whoever adds a counter and forgets to list it finds other gaps than those between tables.
     #[test]
     fn every_counter_is_listed_once() {
-        assert_eq!(unlisted_bytes(&ArmSeries::default()), 64);
+        assert_eq!(unlisted_bytes(&ArmSeries::default()), 48);
         assert_eq!(unlisted_bytes(&ServerSeries::default()), 64);
         assert_eq!(unlisted_bytes(&QueueSeries::default()), 48);
     }

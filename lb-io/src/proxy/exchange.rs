@@ -5,20 +5,20 @@
 //! steps are here.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use lb_core::{Outcome, Permit, RouteIndex, ServerIndex};
+use lb_core::{Outcome, Permit, RouteIndex};
 
 use super::acquire::{Acquired, Want, acquire, release};
 use super::forward::Attempt;
+use super::hold::Held;
 use super::pace::Pace;
 use super::parse::{Course, Head, Memory, Plan, is_bodiless, read_head};
 use super::pool::FRESH_ENOUGH;
 use super::record::{record, record_unread};
 use super::relay::Flow;
 use super::reply::{self, Answering};
-use super::take::Taken;
+use super::retry::Retries;
 use super::tunnel::tunnel;
 use crate::driver::ConnKey;
 use crate::http1::Framing;
@@ -26,8 +26,8 @@ use crate::http1::response::RequestKind;
 use crate::metrics::Meter;
 use crate::metrics::meter::End;
 use crate::reason::{
-    CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, CONNECT_TIMEOUT, Cause, OVERLOADED, RESPONSE_TIMEOUT,
-    Reason, STOPPED,
+    CLIENT_LEFT, CLIENT_STALLED, CONNECT_FAILED, CONNECT_TIMEOUT, Cause, OVERLOADED, QUEUE_TIMEOUT,
+    RESPONSE_TIMEOUT, Reason, STOPPED,
 };
 use crate::worker::conns::{Fill, Owner};
 use crate::worker::tasks::{TaskIndex, wait};
@@ -39,9 +39,6 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Bytes that are read and dropped meanwhile.
 const LINGER_BYTES: usize = 1 << 20;
-
-/// Servers that one exchange tries at most: one more than the most retries that can be configured.
-const TRIED_SERVERS: usize = lb_core::defaults::RETRIES_MAX as usize + 1;
 
 /// Serves one connection after the other, as the worker hands them out, until it is told to end.
 pub async fn serve_jobs(worker: Rc<Worker>, task: TaskIndex) {
@@ -179,10 +176,13 @@ pub struct Exchange<'a> {
     pub(super) broken: bool,
     pub(super) route: Option<RouteIndex>,
     pub(super) kind: RequestKind,
-    pub(super) idempotent: bool,
+    /// It may be sent twice, by its method.
+    pub(super) repeatable: bool,
     pub(super) keep_alive: bool,
     pub(super) accept_legacy: bool,
     pub(super) response_timeout: Duration,
+    /// How long an attempt may take to its response head before another server is tried.
+    pub(super) attempt_timeout: Option<Duration>,
     connect_timeout: Duration,
     pub(super) idle_timeout: Duration,
     pub(super) upload: Flow,
@@ -191,6 +191,8 @@ pub struct Exchange<'a> {
     /// The client waits to be asked for its body.
     pub(super) expects: bool,
     retry_after_s: Option<u32>,
+    /// What was sent of the request's body, to be sent again.
+    pub(super) held: Held,
     /// The status of the final response's head, once it has come.
     pub(super) status: u16,
     /// The client learns the response's end from the connection's.
@@ -203,8 +205,7 @@ pub struct Exchange<'a> {
     /// What has been counted so far.
     pub(super) meter: Meter,
     attempts: u32,
-    /// How many there may be after the first; no more than fit ([`TRIED_SERVERS`]).
-    retries: u8,
+    pub(super) retries: Retries,
     /// Another arm was tried than the session's.
     fell_back: bool,
 }
@@ -233,16 +234,18 @@ impl<'a> Exchange<'a> {
             broken: false,
             route: plan.route,
             kind: plan.kind,
-            idempotent: plan.idempotent,
+            repeatable: false,
             keep_alive: plan.keep_alive,
             accept_legacy: false,
             response_timeout: lb_core::defaults::RESPONSE,
+            attempt_timeout: None,
             connect_timeout: lb_core::defaults::CONNECT,
             idle_timeout: lb_core::defaults::IDLE_UP,
             upload: Flow::new(plan.body, plan.body == Framing::Chunked, limit.unwrap_or(u64::MAX)),
             pace,
             expects: plan.expects,
             retry_after_s: plan.retry_after_s,
+            held: Held::default(),
             status: 0,
             ends_by_close: false,
             interim_bytes: 0,
@@ -251,7 +254,7 @@ impl<'a> Exchange<'a> {
             received: 0,
             meter: Meter::begin(&worker.metrics, listener, plan.arm, plan.started),
             attempts: 0,
-            retries: 0,
+            retries: Retries::default(),
             fell_back: false,
         }
     }
@@ -275,6 +278,7 @@ impl<'a> Exchange<'a> {
             }
             Course::Forward => self.forward().await,
         };
+        self.held.let_go(self.worker);
         // A client that has had a part of its response, or has left, can't be told any more.
         if let Some(reason) = reason {
             self.keep_alive &= self.is_bodiless && reason.status != CLIENT_LEFT.status && self.status == 0;
@@ -297,17 +301,17 @@ impl<'a> Exchange<'a> {
     /// came to no good end, if so.
     async fn forward(&mut self) -> Option<Reason> {
         let worker = self.worker;
-        worker.retry_budget.borrow_mut().exchange();
-        // Not those whose pooled connection was closed under us: a new one may be had, and a sticky session
-        // stays where it is.
-        let (mut tried, mut tried_count) = ([ServerIndex(0); TRIED_SERVERS], 0_u8);
+        self.begin_attempts();
         loop {
+            if let Some(reason) = self.back_off().await {
+                return Some(reason);
+            }
             let current = Rc::clone(self.current.as_ref()?);
             let mut pool = self.prepare(&current);
-            let taken = match self.take(&current) {
+            let mut taken = match self.retries.next.take().or_else(|| self.take(&current)) {
                 Some(taken) => taken,
                 None => {
-                    let waited = self.wait_for_room(&current, &tried[..tried_count.into()]).await;
+                    let waited = self.wait_for_room(&current).await;
                     pool = self.prepare(&current);
                     match waited {
                         Ok(taken) => taken,
@@ -315,7 +319,6 @@ impl<'a> Exchange<'a> {
                     }
                 }
             };
-            let Taken { mut permit, queue } = taken;
             let decision = self.memory.decision?;
             let (arm, server) = (
                 current.layout.arm(decision.route(), decision.arm()),
@@ -326,66 +329,46 @@ impl<'a> Exchange<'a> {
             self.received = 0;
             self.meter.picked(&worker.metrics, arm, server, worker.now());
             // Where a failed send could be told from an answer that never came, it has to be told at once.
-            self.upload.soon = self.idempotent && self.is_bodiless;
-            let (attempt, connected) = self.try_server(&permit, pool).await;
+            self.upload.soon = self.repeatable && self.is_bodiless;
+            let (attempt, connected) = self.try_server(&taken.permit, pool).await;
+            // A pooled connection that its server had closed says nothing about the server.
+            let stale =
+                connected == Some(true) && matches!(attempt, Attempt::Failed { repeatable: true, .. });
             let outcome = match attempt {
                 Attempt::Done { .. } | Attempt::Switched => Outcome::Responded { status: self.status },
-                Attempt::Cut(_) => Outcome::Failed,
-                Attempt::Client(_) => Outcome::Abandoned,
-                Attempt::Failed { reason: OVERLOADED, .. } => Outcome::Abandoned,
+                Attempt::PassedOver { status, .. } => Outcome::Responded { status },
+                Attempt::Client(_) | Attempt::Failed { reason: OVERLOADED | QUEUE_TIMEOUT, .. } => {
+                    Outcome::Abandoned
+                }
                 Attempt::Failed { .. } if connected.is_none() => Outcome::ConnectFailed,
-                // A pooled connection that its server had closed says nothing about the server.
-                Attempt::Failed { repeatable: true, .. } if connected == Some(true) => Outcome::Abandoned,
-                Attempt::Failed { .. } => Outcome::Failed,
+                Attempt::Failed { .. } if stale => Outcome::Abandoned,
+                Attempt::Cut(_) | Attempt::Late | Attempt::Failed { .. } => Outcome::Failed,
             };
-            self.meter.tell(&mut permit);
-            let server = queue.map(|queue| (queue, Arc::clone(permit.server())));
-            permit.finish(outcome, worker.now());
-            if let Some((queue, server)) = server {
-                worker.grant(&queue, &server);
-            }
-            if let Attempt::Failed { reason: RESPONSE_TIMEOUT, .. } = attempt {
+            self.meter.tell(&mut taken.permit);
+            taken.finish(worker, outcome);
+            if let Attempt::Late | Attempt::Failed { reason: RESPONSE_TIMEOUT, .. } = attempt {
                 self.meter.given_up(&worker.metrics, worker.now());
             }
             let head = if self.upload.begun { self.memory.request.len() as u64 } else { 0 };
-            self.meter.finished(&worker.metrics, outcome, head + self.upload.bytes, self.received);
-            let (reason, repeatable) = match attempt {
+            self.meter.finished(&worker.metrics, outcome, head + self.body_sent(), self.received);
+            match attempt {
                 Attempt::Done { .. } | Attempt::Switched => return None,
                 Attempt::Cut(reason) | Attempt::Client(reason) => return Some(reason),
-                Attempt::Failed { reason, repeatable } => (reason, repeatable),
-            };
-            let stale = connected == Some(true);
-            let decision = self.memory.decision.as_ref()?;
-            if !stale {
-                tried[usize::from(tried_count)] = decision.server();
-                tried_count += 1;
-            }
-            // Of a request of which nothing was sent, further attempts repeat nothing: they do not count
-            // against the retries, but they are on the budget.
-            let nothing_sent = !self.upload.begun;
-            let allowed = self.attempts <= u32::from(self.retries) || (nothing_sent && self.retries > 0);
-            if !repeatable
-                || !allowed
-                || usize::from(tried_count) == TRIED_SERVERS
-                || worker.is_hung_up(self.down)
-            {
-                return Some(reason);
-            }
-            // Free are the first failed connect and the first closed pooled connection: neither costs a
-            // server anything.
-            let free = if stale { self.attempts == 1 } else { nothing_sent && tried_count == 1 };
-            if !free && !worker.retry_budget.borrow_mut().retry() {
-                return Some(reason);
+                Attempt::PassedOver { .. } | Attempt::Late => {}
+                Attempt::Failed { reason, repeatable } => {
+                    if !repeatable || !self.go_elsewhere(stale) {
+                        return Some(reason);
+                    }
+                }
             }
             self.upload.begin_again();
-            let current = Rc::clone(self.current.as_ref()?);
-            let random = worker.randomness.borrow_mut().draw();
-            let (cursors, tried) = (current.cursors.borrow(), &tried[..tried_count.into()]);
-            match decision.again(&current.table, &cursors, tried, worker.now(), random) {
-                Some(next) if !tried.contains(&next.server()) => self.memory.decision = Some(next),
-                _ => return Some(reason),
-            }
+            self.held.begin_again();
         }
+    }
+
+    /// Bytes of the request's body that the attempt's server was sent.
+    pub(super) fn body_sent(&self) -> u64 {
+        self.upload.bytes - self.held.ahead() as u64
     }
 
     /// Notes what the attempt needs of the table. Returns the server's pool.
@@ -405,7 +388,13 @@ impl<'a> Exchange<'a> {
             self.worker.metrics.arm(chosen).fallbacks.add(1);
         }
         self.memory.line.went_to(current, &decision);
-        self.retries = arm.retries as u8;
+        self.repeatable = arm.retry.may_repeat(self.memory.method());
+        self.attempt_timeout = arm.retry.attempt_timeout;
+        // A body that is known to be longer would be let go.
+        let hold = self.repeatable && arm.retry.retries > 0;
+        if self.attempts == 0 && hold && self.upload.bytes_ahead() <= arm.retry.hold_body.into() {
+            self.held = Held::up_to(arm.retry.hold_body);
+        }
         current.pools[decision.server().0 as usize]
     }
 
@@ -413,12 +402,13 @@ impl<'a> Exchange<'a> {
     async fn try_server(&mut self, permit: &Permit, pool: u32) -> (Attempt, Option<bool>) {
         let worker = self.worker;
         // After a failure, and for what can't be repeated, only connections that are surely open.
-        let max_idle = match (self.attempts, self.idempotent && self.is_bodiless) {
+        let max_idle = match (self.attempts, self.repeatable && self.is_bodiless) {
             (1, true) => None,
             (1, false) => Some(FRESH_ENOUGH),
             _ => Some(Duration::ZERO),
         };
-        let want = Want { address: permit.address(), pool, max_idle, connect_timeout: self.connect_timeout };
+        let (server, connect_timeout) = (permit.server(), self.connect_timeout);
+        let want = Want { server, pool, max_idle, connect_timeout };
         let Acquired { conn: up, reused } = match acquire(worker, self.task, self.down, want).await {
             Ok(acquired) => acquired,
             Err(reason @ (CLIENT_LEFT | STOPPED)) => return (Attempt::Client(reason), None),
@@ -430,7 +420,9 @@ impl<'a> Exchange<'a> {
         self.meter.connected(&worker.metrics, reused, worker.now());
         let attempt = self.attempt(up).await;
         match attempt {
-            Attempt::Done { reusable: true } => release(worker, up, pool, permit, self.idle_timeout),
+            Attempt::Done { reusable: true } | Attempt::PassedOver { reusable: true, .. } => {
+                release(worker, up, pool, permit, self.idle_timeout)
+            }
             Attempt::Switched => self.switch(up).await,
             _ => worker.close_upstream(up),
         }
@@ -521,13 +513,14 @@ mod tests {
     use super::*;
 
     /// Every busy connection has one of these, so its size is what a thousand busy connections cost the
-    /// caches. A larger one needs a reason.
+    /// caches. A larger one needs a reason: 1544 bytes are with what retries have tried, the permit of the next attempt,
+    /// a held body and the pace of a slow one.
     #[test]
     fn the_task_stays_small() {
         fn size_of_future<F: Future>(_: impl FnOnce(Rc<Worker>, TaskIndex) -> F) -> usize {
             size_of::<F>()
         }
         let bytes = size_of_future(serve_jobs);
-        assert!(bytes <= 1536, "{bytes} bytes");
+        assert!(bytes <= 1544, "{bytes} bytes");
     }
 }

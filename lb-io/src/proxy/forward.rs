@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::exchange::Exchange;
 use super::relay::{Flow, Pumped, come_back, pump};
 use crate::driver::ConnKey;
+use crate::http1::body::Decoder;
 use crate::http1::response::{self, FieldStorage, ResponseHead};
 use crate::http1::rewrite::{self, ResponseRewrite};
 use crate::http1::{Framing, Version, scan};
@@ -45,6 +46,15 @@ pub enum Attempt {
         /// Another attempt is safe: nothing of the request was sent, or the request may be sent twice.
         repeatable: bool,
     },
+    /// The server's answer was not taken: another server is tried on its status, and was taken.
+    PassedOver {
+        /// The status.
+        status: u16,
+        /// The server's connection can serve another exchange.
+        reusable: bool,
+    },
+    /// The server did not answer in the time of an attempt: another one was taken.
+    Late,
     /// The server broke off when the response had begun.
     Cut(Reason),
     /// It is over on the client's account.
@@ -63,6 +73,8 @@ enum Found {
     Starved,
     Final(Flow),
     Switched,
+    /// A final response that is not taken, with the framing of its body.
+    PassedOver(u16, Framing),
     Failed(Reason),
     /// It is over on the client's account.
     Client(Reason),
@@ -106,10 +118,15 @@ impl Exchange<'_> {
                 return over;
             }
             let worker = self.worker;
-            let now_moved = (self.upload.bytes, self.download_bytes(&progress), progress.interim);
+            let now_moved = (self.body_sent(), self.download_bytes(&progress), progress.interim);
             if moved != Some(now_moved) {
+                if let Some(timeout) = self.attempt_timeout
+                    && moved.is_none_or(|(sent, ..)| sent != now_moved.0)
+                {
+                    worker.set_deadline(up, worker.now() + timeout);
+                }
                 moved = Some(now_moved);
-                silent_until = worker.now() + self.response_timeout;
+                silent_until = worker.now() + self.patience(&progress);
                 worker.set_deadline(self.down, silent_until);
             } else if worker.is_expired(self.down) {
                 if silent_until <= worker.now() {
@@ -122,6 +139,9 @@ impl Exchange<'_> {
                     return Attempt::Client(BODY_SLOW);
                 }
                 worker.set_deadline(self.down, until.min(silent_until));
+            }
+            if self.is_late(up, &progress) {
+                return Attempt::Late;
             }
             if worker.is_hung_up(self.down) {
                 return Attempt::Client(CLIENT_LEFT);
@@ -155,10 +175,13 @@ impl Exchange<'_> {
 
     /// Until when the request body may be waited for, if nothing else is and its route has a rate.
     fn wait_for_body(&mut self, progress: &Progress) -> Option<Duration> {
-        // Whoever waits for a server's word is not slow.
-        let was_asked = !self.expects || progress.interim > 0 || self.upload.bytes > 0;
-        let is_waiting = progress.wants_upload && was_asked;
+        let is_waiting = progress.wants_upload && self.was_asked(progress);
         self.pace.wait(is_waiting, self.upload.bytes, self.worker.now())
+    }
+
+    /// Whoever waits for a server's word is not slow.
+    fn was_asked(&self, progress: &Progress) -> bool {
+        !self.expects || progress.interim > 0 || self.upload.bytes > 0
     }
 
     /// Moves the request on.
@@ -168,8 +191,19 @@ impl Exchange<'_> {
             return None;
         }
         let worker = self.worker;
-        let head: &[u8] = if self.upload.begun { &[] } else { &self.memory.request };
-        match pump(worker, self.down, up, &mut self.upload, head) {
+        let mut head: &[u8] = if self.upload.begun { &[] } else { &self.memory.request };
+        let resent = match self.held.ahead() {
+            0 => Ok(true),
+            _ => {
+                self.held.resend(worker, up, std::mem::take(&mut head)).inspect(|_| self.upload.begun = true)
+            }
+        };
+        let pumped = match resent {
+            Ok(true) => pump(worker, self.down, up, &mut self.upload, head, Some(&mut self.held)),
+            Ok(false) => Pumped::SinkBlocked,
+            Err(error) => Pumped::SinkBroken(error),
+        };
+        match pumped {
             Pumped::Done => {
                 if self.upload.bytes > 0 {
                     self.meter.sent(worker.now());
@@ -205,8 +239,18 @@ impl Exchange<'_> {
         let worker = self.worker;
         if let Response::Head = progress.response {
             match self.find_response_head(up, progress) {
-                Found::Final(flow) => progress.response = Response::Body(flow),
-                Found::Switched => return Some(Attempt::Switched),
+                Found::Final(flow) => {
+                    self.end_timing(up);
+                    progress.response = Response::Body(flow);
+                }
+                Found::Switched => {
+                    self.end_timing(up);
+                    return Some(Attempt::Switched);
+                }
+                Found::PassedOver(status, framing) => {
+                    let whole = self.drop_body(up, framing) && self.upload.done && !progress.upload_broken;
+                    return Some(Attempt::PassedOver { status, reusable: progress.reusable && whole });
+                }
                 Found::Client(reason) => return Some(Attempt::Client(reason)),
                 Found::Blocked => return None,
                 Found::Starved => {
@@ -222,7 +266,7 @@ impl Exchange<'_> {
         let Response::Body(flow) = &mut progress.response else { return None };
         let head: &[u8] = if flow.begun { &[] } else { &self.memory.response };
         let before = flow.bytes;
-        let pumped = pump(worker, up, self.down, flow, head);
+        let pumped = pump(worker, up, self.down, flow, head, None);
         self.received += flow.bytes - before;
         self.bytes_sent = self.interim_bytes + self.memory.response.len() as u64 + flow.bytes;
         match pumped {
@@ -242,9 +286,56 @@ impl Exchange<'_> {
         }
     }
 
-    /// Whether the request may go to a server once more, given that some of it may have been acted on.
-    fn may_repeat(&self) -> bool {
-        self.idempotent && self.upload.bytes == 0
+    /// Drops what has come of the body of a response that is not taken. True if that was all of it, and nothing else.
+    fn drop_body(&mut self, up: ConnKey, framing: Framing) -> bool {
+        let mut decoder = Decoder::new(framing);
+        let Some(mut buffer) = self.worker.take_unread(up) else { return decoder.is_done() };
+        self.received += buffer.len() as u64;
+        while !buffer.is_empty() && !decoder.is_done() {
+            match decoder.step(buffer.bytes()) {
+                Ok(step) if step.len > 0 => buffer.consume(step.len),
+                _ => break,
+            }
+        }
+        let whole = decoder.is_done() && buffer.is_empty();
+        buffer.consume(buffer.len());
+        self.worker.put_unread(up, buffer);
+        whole
+    }
+
+    /// Whether the server has had the time of an attempt, and another one was taken in its place. It is asked once in an
+    /// attempt: where there was no other, the server has as long as the response may take.
+    fn is_late(&mut self, up: ConnKey, progress: &Progress) -> bool {
+        let Some(timeout) = self.attempt_timeout else { return false };
+        let worker = self.worker;
+        if !matches!(progress.response, Response::Head) || !worker.is_expired(up) {
+            return false;
+        }
+        if self.waits_for_client(up, progress) && self.was_asked(progress) {
+            worker.set_deadline(up, worker.now() + timeout);
+            return false;
+        }
+        worker.clear_deadline(up);
+        let is_late = self.take_another();
+        if is_late {
+            self.retries.waited += timeout;
+        }
+        is_late
+    }
+
+    /// The time of the attempt does not count any more.
+    fn end_timing(&self, up: ConnKey) {
+        if self.attempt_timeout.is_some() {
+            self.worker.clear_deadline(up);
+        }
+    }
+
+    /// For how long nothing may move. Servers that are left for their silence were silent within the same time.
+    fn patience(&self, progress: &Progress) -> Duration {
+        match progress.response {
+            Response::Head => self.response_timeout.saturating_sub(self.retries.waited),
+            Response::Body(_) => self.response_timeout,
+        }
     }
 
     /// Looks for the head of the final response; interim ones before it are passed on.
@@ -293,8 +384,18 @@ impl Exchange<'_> {
             }
             return self.pass_interim(&head);
         }
-        self.status = head.status;
         self.meter.answered(&self.worker.metrics, head.status, self.worker.now());
+        progress.reusable = head.keep_alive && head.framing != Framing::UntilClose;
+        if let Some(seconds) = head.keep_alive_timeout_s {
+            let announced = Duration::from_secs(u64::from(seconds).saturating_sub(1));
+            self.idle_timeout = self.idle_timeout.min(announced);
+            progress.reusable &= !announced.is_zero();
+        }
+        if self.is_listed(head.status) && self.take_another() {
+            return Some(Found::PassedOver(head.status, head.framing));
+        }
+        self.held.stop(self.worker);
+        self.status = head.status;
         let framing = head.framing_for(self.kind.version);
         if head.status == 101 {
             self.write_response(&head, framing, true);
@@ -302,12 +403,6 @@ impl Exchange<'_> {
         }
         self.keep_alive &= !self.worker.is_draining() && self.upload.done && framing != Framing::UntilClose;
         self.ends_by_close = framing == Framing::UntilClose;
-        progress.reusable = head.keep_alive && head.framing != Framing::UntilClose;
-        if let Some(seconds) = head.keep_alive_timeout_s {
-            let announced = Duration::from_secs(u64::from(seconds).saturating_sub(1));
-            self.idle_timeout = self.idle_timeout.min(announced);
-            progress.reusable &= !announced.is_zero();
-        }
         self.write_response(&head, framing, false);
         // From here on the snapshot isn't needed: a long body must not keep an old one in memory.
         self.current = None;
@@ -365,13 +460,17 @@ impl Exchange<'_> {
     fn timed_out(&self, up: ConnKey, progress: &Progress) -> Attempt {
         let worker = self.worker;
         let client_stalls = worker.is_congested(self.down) || worker.has_unsent(self.down);
-        let request_waits = !self.upload.done && !progress.upload_broken;
-        let server_stalls = worker.is_congested(up) || worker.has_unsent(up);
         match &progress.response {
             Response::Body(_) if client_stalls => Attempt::Client(CLIENT_STALLED),
             Response::Body(_) => Attempt::Cut(RESPONSE_TIMEOUT),
-            Response::Head if request_waits && !server_stalls => Attempt::Client(BODY_TIMEOUT),
+            Response::Head if self.waits_for_client(up, progress) => Attempt::Client(BODY_TIMEOUT),
             Response::Head => Attempt::Failed { reason: RESPONSE_TIMEOUT, repeatable: false },
         }
+    }
+
+    /// Whether it is the client's turn: more of the request is to come, and the server takes what comes.
+    fn waits_for_client(&self, up: ConnKey, progress: &Progress) -> bool {
+        let request_waits = !self.upload.done && !progress.upload_broken;
+        request_waits && !self.worker.is_congested(up) && !self.worker.has_unsent(up)
     }
 }

@@ -56,6 +56,11 @@ impl Default for Memory {
 }
 
 impl Memory {
+    /// The method of the request head for the server.
+    pub fn method(&self) -> &[u8] {
+        self.request.split(|byte| *byte == b' ').next().unwrap_or_default()
+    }
+
     /// Gives back what an unusually large exchange took.
     pub fn shrink(&mut self) {
         for bytes in [&mut self.request, &mut self.response, &mut self.cookies] {
@@ -96,8 +101,6 @@ pub struct Plan {
     pub body: Framing,
     /// The client said that it will send no other request.
     pub is_last: bool,
-    /// It may be sent twice (RFC 9110 section 9.2.2).
-    pub idempotent: bool,
     /// The client will use the connection again.
     pub keep_alive: bool,
     /// When the head was complete.
@@ -197,7 +200,6 @@ fn refusal(worker: &Worker, down: ConnKey, reason: Reason, memory: &mut Memory) 
         kind: RequestKind { head: false, upgrade_sent: false, version: Version::Http11 },
         body: Framing::None,
         is_last: false,
-        idempotent: false,
         keep_alive: false,
         started: worker.now(),
         head_bytes: 0,
@@ -277,7 +279,6 @@ fn plan(worker: &Worker, down: ConnKey, bytes: &[u8], memory: &mut Memory) -> Pl
         },
         body: head.body,
         is_last: !head.keep_alive,
-        idempotent: matches!(head.method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"),
         keep_alive,
         started: worker.now(),
         head_bytes: bytes.len() as u64,

@@ -23,9 +23,13 @@ pub const FRESH_ENOUGH: Duration = Duration::from_secs(1);
 
 /// An idle connection.
 #[derive(Debug, Clone, Copy)]
-struct Idle {
-    conn: ConnKey,
-    since: Duration,
+pub struct Idle {
+    /// Which.
+    pub conn: ConnKey,
+    /// Since when.
+    pub since: Duration,
+    /// When it is closed if nobody uses it.
+    pub until: Duration,
 }
 
 #[derive(Debug)]
@@ -82,8 +86,11 @@ impl Pools {
             })
             .collect();
         let gone = before.into_iter().filter(|(key, _)| !self.by_live.contains_key(key));
+        let mut gone: Vec<u32> = gone.map(|(_, place)| place).collect();
+        // A map has another order each time, and a seed of the simulation is to repeat itself.
+        gone.sort_unstable();
         let mut orphans = Vec::new();
-        for (_, place) in gone.collect::<Vec<_>>() {
+        for place in gone {
             let pool = self.pools[place as usize].take().expect("a listed pool exists");
             orphans.extend(pool.idle.iter().map(|idle| idle.conn));
         }
@@ -99,26 +106,45 @@ impl Pools {
     }
 
     /// Takes the newest idle connection, unless it has been idle for longer than `max_age`.
-    pub fn take(&mut self, pool: u32, now: Duration, max_age: Option<Duration>) -> Option<ConnKey> {
+    pub fn take(&mut self, pool: u32, now: Duration, max_age: Option<Duration>) -> Option<Idle> {
         let idle = &mut self.pools.get_mut(pool as usize)?.as_mut()?.idle;
         let newest = idle.last()?;
         if max_age.is_some_and(|max_age| now.saturating_sub(newest.since) >= max_age) {
             return None;
         }
         self.idle -= 1;
-        idle.pop().map(|idle| idle.conn)
+        idle.pop()
     }
 
     /// Puts a connection into the pool of `live`. Returns its place, or None if there is no such pool any
     /// more or it is full.
-    pub fn put(&mut self, pool: u32, live: &ServerLive, conn: ConnKey, now: Duration) -> Option<u32> {
+    pub fn put(&mut self, pool: u32, live: &ServerLive, idle: Idle) -> Option<u32> {
         let pool = self.pools.get_mut(pool as usize)?.as_mut()?;
         if !std::ptr::eq(&*pool.live, live) || pool.idle.len() >= IDLE_PER_SERVER {
             return None;
         }
         self.idle += 1;
-        pool.idle.push(Idle { conn, since: now });
+        pool.idle.push(idle);
         Some((pool.idle.len() - 1) as u32)
+    }
+
+    /// The pool of a server, if it has one.
+    pub fn of(&self, live: &ServerLive) -> Option<u32> {
+        self.by_live.get(&std::ptr::from_ref(live).addr()).copied()
+    }
+
+    fn idle_of(&self, pool: u32) -> &[Idle] {
+        self.pools.get(pool as usize).and_then(Option::as_ref).map_or(&[], |pool| &pool.idle)
+    }
+
+    /// Whether a pool has a connection to take.
+    pub fn has_idle(&self, pool: u32) -> bool {
+        !self.idle_of(pool).is_empty()
+    }
+
+    /// The connection of a pool that was given back first.
+    pub fn oldest_of(&self, pool: u32) -> Option<ConnKey> {
+        self.idle_of(pool).first().map(|idle| idle.conn)
     }
 
     /// One of the connections that have been idle for longest: of each pool the first is looked at.

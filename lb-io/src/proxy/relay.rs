@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind};
 
+use super::hold::Held;
 use super::splice::{self, Channel};
 use crate::driver::ConnKey;
 use crate::http1::Framing;
@@ -47,7 +48,7 @@ pub struct Flow {
     pub done: bool,
 }
 
-/// How far a call of [`pump`] came.
+/// How far a call of `pump` came.
 #[derive(Debug)]
 pub enum Pumped {
     /// The body is through.
@@ -110,9 +111,9 @@ impl Flow {
         }
     }
 
-    /// Prepares to send the head, and a body of which nothing was sent, to another sink.
+    /// Prepares to send the head to another sink, and what of the body was not sent; what was is sent before it by who
+    /// has held it.
     pub fn begin_again(&mut self) {
-        debug_assert_eq!(self.bytes, 0, "a body that was sent can't be sent again");
         (self.begun, self.done) = (false, false);
     }
 
@@ -157,8 +158,16 @@ pub fn come_back(worker: &Worker, task: TaskIndex, pumped: &Pumped) {
 }
 
 /// Moves what can be moved now from `from` to `to`. `head` goes first, with the first bytes of the body if
-/// they are there; it is taken in whole by the first call, which alone is given one.
-pub fn pump(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow, mut head: &[u8]) -> Pumped {
+/// they are there; it is taken in whole by the first call, which alone is given one. What is sent of the body is also
+/// `held`.
+pub(super) fn pump(
+    worker: &Worker,
+    from: ConnKey,
+    to: ConnKey,
+    flow: &mut Flow,
+    mut head: &[u8],
+    mut held: Option<&mut Held>,
+) -> Pumped {
     for _ in 0..ROUNDS {
         if head.is_empty() {
             match worker.flush(to) {
@@ -176,7 +185,8 @@ pub fn pump(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow, mut he
                 }
                 continue;
             }
-            match advance(worker, from, to, flow) {
+            let is_held = held.as_ref().is_some_and(|held| held.is_on());
+            match advance(worker, from, to, flow, is_held) {
                 None => continue,
                 Some(pumped) => return pumped,
             }
@@ -196,6 +206,9 @@ pub fn pump(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow, mut he
             }
         };
         flow.begun |= approved.is_ok();
+        if let Some(held) = held.as_deref_mut() {
+            held.keep(worker, &buffer.bytes()[..sent]);
+        }
         buffer.consume(sent);
         flow.ready -= sent;
         flow.bytes += sent as u64;
@@ -221,10 +234,11 @@ pub fn pump(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow, mut he
     Pumped::Yielded
 }
 
-/// Goes on with nothing in hand: the body may be through, be spliced, or more of it be received. None if
-/// there is more to do at once.
-fn advance(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow) -> Option<Pumped> {
-    let mut channel = flow.channel.take().or_else(|| splice::open(worker, flow));
+/// Goes on with nothing in hand: the body may be through, be spliced (unless it `is_held`), or more of it be received. None
+/// if there is more to do at once.
+fn advance(worker: &Worker, from: ConnKey, to: ConnKey, flow: &mut Flow, is_held: bool) -> Option<Pumped> {
+    let channel = flow.channel.take();
+    let mut channel = channel.or_else(|| if is_held { None } else { splice::open(worker, flow) });
     let pumped = match &mut channel {
         Some(channel) if !channel.is_empty() || !flow.decoder.is_done() => {
             splice::round(worker, from, to, flow, channel)

@@ -1,16 +1,15 @@
 //! The permit for an attempt: at once as a rule, after a wait where servers have bounds and all are full.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use lb_core::spec::QueueSpec;
-use lb_core::{Permit, PickReason, ServerIndex};
+use lb_core::{BackendIndex, Outcome, Permit, PickReason, ServerIndex};
 
 use super::exchange::Exchange;
 use crate::reason::{CLIENT_LEFT, QUEUE_FULL, QUEUE_TIMEOUT, Reason, STOPPED};
-use crate::worker::Current;
 use crate::worker::queue::{Queue, Ticket};
 use crate::worker::tasks::wait;
+use crate::worker::{Current, Worker};
 
 /// The right to use a server, and who is to be told when it ends.
 pub(super) struct Taken {
@@ -18,14 +17,23 @@ pub(super) struct Taken {
     pub(super) queue: Option<Arc<Queue>>,
 }
 
+impl Taken {
+    /// Ends the attempt, and tells who waits for the server.
+    pub(super) fn finish(self, worker: &Worker, outcome: Outcome) {
+        let server = self.queue.map(|queue| (queue, Arc::clone(self.permit.server())));
+        self.permit.finish(outcome, worker.now());
+        if let Some((queue, server)) = server {
+            worker.grant(&queue, &server);
+        }
+    }
+}
+
 impl Exchange<'_> {
     /// Takes what [`Memory::decision`](super::parse::Memory::decision) says, if the server has room and nobody waits
     /// for it.
     pub(super) fn take(&self, current: &Current) -> Option<Taken> {
-        let decision = self.memory.decision.as_ref()?;
-        let server = current.table.snapshot.server(decision.server());
-        let queue = current.queue(server.backend);
-        if queue.is_some_and(|queue| queue.waiting() > 0 && queue.is_taken(self.own(current))) {
+        let queue = current.queue(self.backend(current)?);
+        if queue.is_some_and(|queue| queue.is_taken(self.own(current))) {
             return None;
         }
         self.look(current, queue)
@@ -35,28 +43,23 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// Why there was none.
-    pub(super) async fn wait_for_room(
-        &mut self,
-        current: &Rc<Current>,
-        tried: &[ServerIndex],
-    ) -> Result<Taken, Reason> {
+    pub(super) async fn wait_for_room(&mut self, current: &Current) -> Result<Taken, Reason> {
         self.meter.queues();
-        let (worker, snapshot) = (self.worker, &current.table.snapshot);
-        let server = self.memory.decision.as_ref().ok_or(STOPPED)?.server();
-        let index = snapshot.server(server).backend;
-        let backend = snapshot.backend(index);
+        let worker = self.worker;
+        let index = self.backend(current).ok_or(STOPPED)?;
+        let backend = current.table.snapshot.backend(index);
         // None for one that waits by a table from before the bound: its log line alone says for how long.
         let counted = current.layout.queue(index);
         let since = worker.now();
         // A server may have been given a bound by a later table than this one.
         let bounds: QueueSpec = backend.queue.unwrap_or_default();
-        let queue = worker.queue_of(&backend.name);
+        let queue = current.queue(index).cloned().unwrap_or_else(|| worker.queue_of(&backend.name));
         let ticket = queue.enter(worker.place(self.task), self.own(current), bounds.requests);
         let ticket = ticket.ok_or(QUEUE_FULL)?;
         worker.set_deadline(self.down, worker.now() + bounds.timeout);
         worker.begin_to_wait(self.task);
         self.meter.waits(&worker.metrics, counted);
-        let came = self.stand_in_line(current, tried, &queue, ticket).await;
+        let came = self.stand_in_line(current, &queue, ticket).await;
         self.meter.waited(&worker.metrics, counted, worker.now().saturating_sub(since));
         worker.end_waiting(self.task);
         worker.clear_deadline(self.down);
@@ -74,21 +77,21 @@ impl Exchange<'_> {
     async fn stand_in_line(
         &mut self,
         current: &Current,
-        tried: &[ServerIndex],
         queue: &Arc<Queue>,
         ticket: Ticket,
     ) -> Result<Taken, Reason> {
         let worker = self.worker;
         loop {
             if queue.may_look(ticket) {
-                self.decide_again(current, tried);
+                // Servers come and go while a request waits.
+                self.decide_again(current, None);
                 if let Some(taken) = self.look(current, Some(queue)) {
                     return Ok(taken);
                 }
                 queue.wait_on(ticket);
             }
             if worker.is_expired(self.down) {
-                return self.go_elsewhere(current, queue).ok_or(QUEUE_TIMEOUT);
+                return self.leave_own(current, queue).ok_or(QUEUE_TIMEOUT);
             }
             if worker.is_hung_up(self.down) {
                 return Err(CLIENT_LEFT);
@@ -100,6 +103,12 @@ impl Exchange<'_> {
                 return Err(STOPPED);
             }
         }
+    }
+
+    /// The backend of the arm that serves.
+    fn backend(&self, current: &Current) -> Option<BackendIndex> {
+        let decision = self.memory.decision.as_ref()?;
+        Some(current.table.snapshot.route(decision.route()).arm(decision.arm()).backend)
     }
 
     /// The one server that a session waits for.
@@ -115,22 +124,21 @@ impl Exchange<'_> {
         Some(Taken { permit, queue: queue.cloned() })
     }
 
-    /// Servers come and go while a request waits.
-    fn decide_again(&mut self, current: &Current, tried: &[ServerIndex]) {
-        let random = self.worker.randomness.borrow_mut().draw();
+    /// Decides anew. Not `own`, if that is given, instead of those that were tried.
+    fn decide_again(&mut self, current: &Current, own: Option<ServerIndex>) {
+        let tried = own.as_ref().map_or(self.retries.tried(), std::slice::from_ref);
         let (cursors, now) = (current.cursors.borrow(), self.worker.now());
+        let random = self.worker.randomness.borrow_mut().draw();
         let again =
             self.memory.decision.and_then(|it| it.again(&current.table, &cursors, tried, now, random));
-        if again.is_some() {
-            self.memory.decision = again;
-        }
+        self.memory.decision = again.or(self.memory.decision);
     }
 
     /// A session whose server had no room for it in time moves to another one, if that has.
-    fn go_elsewhere(&mut self, current: &Current, queue: &Arc<Queue>) -> Option<Taken> {
+    fn leave_own(&mut self, current: &Current, queue: &Arc<Queue>) -> Option<Taken> {
         self.own(current)?;
         let own = self.memory.decision.as_ref()?.server();
-        self.decide_again(current, &[own]);
+        self.decide_again(current, Some(own));
         self.look(current, Some(queue))
     }
 }

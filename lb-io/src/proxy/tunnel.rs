@@ -72,7 +72,7 @@ fn move_on(
     if flow.done {
         return Ok(());
     }
-    match pump(worker, from, to, flow, &[]) {
+    match pump(worker, from, to, flow, &[], None) {
         Pumped::Done => worker.driver.shutdown(to),
         waiting @ (Pumped::SourceBlocked | Pumped::SinkBlocked | Pumped::Yielded | Pumped::NoMemory) => {
             come_back(worker, task, &waiting);

@@ -15,7 +15,7 @@ use crate::driver::{
 };
 
 /// Where the engine's own connections come from.
-const ENGINE_HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+pub(super) const ENGINE_HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// What a turn costs, so that time moves even for a worker that never waits.
 const TURN_COST: Duration = Duration::from_micros(1);
 /// Events of a turn that are reserved: `Woken`, two for a connection in a batch of one, three of noise.
@@ -418,6 +418,13 @@ impl Driver for SimulatedDriver {
             self.network.world().close(id, reset);
             self.keys.borrow_mut().remove(conn);
         }
+    }
+
+    fn detach(&self, conn: ConnKey) -> Option<Socket> {
+        let id = self.endpoint(conn).ok()?;
+        self.network.world().detach(id);
+        self.keys.borrow_mut().remove(conn);
+        Some(Socket::Simulated(SimulatedSocket::new(self.network.clone(), What::Stream(id))))
     }
 
     fn turn(&self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {

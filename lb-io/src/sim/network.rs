@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::Addresses;
 use super::actor::Actor;
-use super::driver::SimulatedDriver;
+use super::driver::{ENGINE_HOST, SimulatedDriver};
 use super::socket::{SimulatedPipe, SimulatedSocket, What};
-use super::world::{Owner, World};
+use super::stream::Endpoint;
+use super::world::{Owner, State, World};
 use super::{Faults, Random};
 use crate::driver::ConnKey;
 
@@ -78,6 +79,16 @@ impl Network {
     /// that has ended all its exchanges holds its idle connections and its listeners.
     pub fn held(&self) -> Held {
         self.world().held()
+    }
+
+    /// How many connections to this address the engine has made, or is making, and not closed.
+    pub fn engine_connections_to(&self, address: SocketAddr) -> usize {
+        let world = self.world();
+        let is_one = |endpoint: &&Endpoint| {
+            let Addresses { peer, local } = endpoint.addresses;
+            peer == address && local.ip() == ENGINE_HOST && endpoint.state != State::Closed
+        };
+        world.endpoints.iter().filter(is_one).count()
     }
 
     pub(super) fn open_pipe(&self) -> Option<SimulatedPipe> {

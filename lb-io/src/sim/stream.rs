@@ -274,7 +274,6 @@ impl World {
         let before = std::mem::replace(&mut endpoint.state, State::Closed);
         let unread = !endpoint.inbox.is_empty();
         endpoint.inbox.clear();
-        endpoint.owner = Owner::Nobody;
         if before == State::Connected {
             if reset || unread {
                 self.transmit_reset(id);
@@ -282,11 +281,17 @@ impl World {
                 self.transmit(id, Segment::Fin);
             }
         }
+        self.detach(id);
+    }
+
+    /// Takes an endpoint from its owner.
+    pub fn detach(&mut self, id: EndpointId) {
         if self.is_queued(id) {
             self.to_tell.retain(|queued| *queued != id);
-            self.endpoint(id).tell_readable = false;
-            self.endpoint(id).tell_writable = false;
         }
+        let endpoint = self.endpoint(id);
+        endpoint.owner = Owner::Nobody;
+        (endpoint.tell_readable, endpoint.tell_writable, endpoint.hangup_told) = (false, false, false);
     }
 }
 

@@ -1,11 +1,14 @@
-//! Memory for bytes on their way: pooled, in four sizes, charged to one budget per worker.
+//! Memory for bytes on their way: pooled, in a few sizes, charged to one budget per worker.
 //!
 //! A buffer is big while bytes stream through it and is lent last-in first-out, so a worker's traffic
 //! runs through a few hot ones. A connection that must wait with bytes in hand moves them to the smallest
 //! buffer that holds them ([`BufferPool::settle`]), so a slow peer ties up about what it sent.
 
-/// Sizes of buffers in bytes. The largest holds a head of ours at its limit and what we add to it.
-pub const CLASS_BYTES: [usize; 5] = [1 << 10, 4 << 10, 16 << 10, RECEIVE_BYTES, 128 << 10];
+/// Sizes of buffers in bytes. The last but one holds a head of ours at its limit and what we add to it, the last a request's
+/// body that is held to be sent again.
+pub const CLASS_BYTES: [usize; 6] = [1 << 10, 4 << 10, 16 << 10, RECEIVE_BYTES, QUEUE_BYTES, HELD_BYTES];
+
+const HELD_BYTES: usize = lb_core::defaults::HOLD_BODY_MAX as usize;
 
 /// Most bytes that a connection holds received and not consumed, and the room offered to a receive. It
 /// is also the largest head that can be read.

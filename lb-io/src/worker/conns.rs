@@ -7,11 +7,13 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lb_core::Connection;
+
 use super::Worker;
 use super::buffers::{Buffer, QUEUE_BYTES, RECEIVE_BYTES};
 use super::lines::UNREAD;
 use super::tasks::TaskIndex;
-use crate::driver::{ConnKey, Pipe, Received};
+use crate::driver::{ConnKey, Pipe, Received, Socket};
 use crate::sys;
 
 /// Who gets a connection's events.
@@ -64,6 +66,8 @@ pub struct Slot {
     unsent: Option<Buffer>,
     /// The other side's address.
     pub peer: SocketAddr,
+    /// What a connection to a server counts as.
+    counted: Option<Connection>,
 }
 
 impl Slot {
@@ -178,13 +182,20 @@ impl Worker {
             unread: None,
             unsent: None,
             peer,
+            counted: None,
         });
         conns.open += 1;
     }
 
+    /// Takes a connection to a server in.
+    pub fn enter_upstream(&self, conn: ConnKey, owner: Owner, counted: Connection) {
+        self.enter(conn, owner, counted.server().address(), 0);
+        self.slot(conn, |slot| slot.counted = Some(counted));
+    }
+
     /// Takes a connection in that is being made: it counts as congested until the outcome is known.
-    pub fn enter_connecting(&self, conn: ConnKey, owner: Owner, peer: SocketAddr) {
-        self.enter(conn, owner, peer, 0);
+    pub fn enter_connecting(&self, conn: ConnKey, owner: Owner, counted: Connection) {
+        self.enter_upstream(conn, owner, counted);
         self.await_writable(conn);
     }
 
@@ -198,20 +209,34 @@ impl Worker {
         with(self.conns.borrow_mut().get(conn))
     }
 
-    /// Closes a connection and gives back all it held. With `reset` the peer sees RST.
-    pub fn close(&self, conn: ConnKey, reset: bool) {
+    /// Closes a connection and gives back all it held. With `reset` the peer sees RST. Returns what a connection to a
+    /// server counted as until now.
+    pub fn close(&self, conn: ConnKey, reset: bool) -> Option<Connection> {
+        let counted = self.vacate(conn);
+        self.driver.close(conn, reset);
+        counted
+    }
+
+    /// Gives the socket of a connection to a server away, on which nothing is under way, with what it counts as.
+    pub(super) fn give_away(&self, conn: ConnKey) -> Option<(Socket, Connection)> {
+        let counted = self.vacate(conn);
+        self.counters().upstream_active.subtract(1);
+        self.driver.detach(conn).zip(counted)
+    }
+
+    fn vacate(&self, conn: ConnKey) -> Option<Connection> {
         let slot = {
             let mut conns = self.conns.borrow_mut();
             conns.get(conn);
             conns.open -= 1;
-            conns.slots[conn.index as usize].take()
+            conns.slots[conn.index as usize].take()?
         };
         let mut buffers = self.buffers.borrow_mut();
-        for buffer in slot.into_iter().flat_map(|slot| [slot.unread, slot.unsent]).flatten() {
+        for buffer in [slot.unread, slot.unsent].into_iter().flatten() {
             buffers.give_back(buffer);
         }
         self.timers.borrow_mut().remove(conn.index);
-        self.driver.close(conn, reset);
+        slot.counted
     }
 
     /// Notes an event `Readable`. Returns the owner to be told.

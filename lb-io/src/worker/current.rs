@@ -1,9 +1,13 @@
 //! The table in force, with what a worker keeps for it.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use lb_core::{BackendIndex, Cursors, Table};
+use lb_core::{BackendIndex, Cursors, RetryBudget, Table};
+
+use lb_core::snapshot::Backend;
 
 use super::queue::{Queue, Queues};
 use crate::driver::ConnKey;
@@ -26,9 +30,13 @@ pub struct Current {
     pub names: Option<Names>,
     /// Where requests wait for servers with room, by backend; none where all servers take what comes.
     queues: Box<[Option<Arc<Queue>>]>,
+    budgets: Budgets,
     /// Place in the snapshot, by listener of ours.
     listeners: Box<[u32]>,
 }
+
+/// What retries may cost, by backend. Tables share them: exchanges under way spend what is spent.
+type Budgets = Box<[Rc<RefCell<RetryBudget>>]>;
 
 impl Current {
     /// The place in the snapshot of a listener of ours.
@@ -45,6 +53,25 @@ impl Current {
     pub fn queue(&self, backend: BackendIndex) -> Option<&Arc<Queue>> {
         self.queues[backend.0 as usize].as_ref()
     }
+
+    /// What retries of a backend's exchanges may cost.
+    pub fn budget(&self, backend: BackendIndex) -> RefMut<'_, RetryBudget> {
+        self.budgets[backend.0 as usize].borrow_mut()
+    }
+}
+
+/// The budgets for a table: a backend keeps what it has saved by its name.
+pub(super) fn budgets_of(table: &Table, previous: Option<&Rc<Current>>) -> Budgets {
+    let known = previous.into_iter().flat_map(|it| it.table.snapshot.backends().iter().zip(&it.budgets));
+    let known: HashMap<&str, _> = known.map(|(backend, budget)| (&*backend.name, budget)).collect();
+    let budget = |backend: &Backend| match known.get(&*backend.name) {
+        Some(budget) => {
+            budget.borrow_mut().set_percent(backend.retry_budget_percent);
+            Rc::clone(budget)
+        }
+        None => Rc::new(RefCell::new(RetryBudget::new(backend.retry_budget_percent))),
+    };
+    table.snapshot.backends().iter().map(budget).collect()
 }
 
 /// A table as this worker needs it, and idle connections to servers that it no longer has.
@@ -53,7 +80,7 @@ pub(super) fn current_of(
     (layout, queues): (Arc<Layout>, &Queues),
     format: Option<Format>,
     listener_names: &[Box<str>],
-    mut cursors: Cursors,
+    (mut cursors, budgets): (Cursors, Budgets),
     pools: &mut Pools,
 ) -> (Current, Vec<ConnKey>) {
     let (places, orphans) = pools.keep(table.live.servers().iter());
@@ -65,7 +92,16 @@ pub(super) fn current_of(
     let queues = backends.map(|backend| backend.queue.map(|_| queues.of(&backend.name))).collect();
     let names = format.map(|format| Names::of(&table.snapshot, format));
     (
-        Current { table, cursors: RefCell::new(cursors), pools: places, layout, names, queues, listeners },
+        Current {
+            table,
+            cursors: RefCell::new(cursors),
+            pools: places,
+            layout,
+            names,
+            queues,
+            budgets,
+            listeners,
+        },
         orphans,
     )
 }

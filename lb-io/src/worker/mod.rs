@@ -9,6 +9,7 @@ pub mod buffers;
 pub mod classes;
 pub mod conns;
 mod current;
+pub mod lending;
 mod lines;
 pub mod pipes;
 pub mod queue;
@@ -26,13 +27,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_core::{Cursors, RetryBudget, Table};
+use lb_core::{Cursors, Table};
 
 use self::buffers::BufferPool;
 use self::classes::Classes;
 use self::conns::{Conns, Fill, Owner};
 pub use self::current::Current;
-use self::current::current_of;
+use self::current::{budgets_of, current_of};
 use self::pipes::Pipes;
 use self::randomness::Randomness;
 use self::siblings::{Handed, Siblings};
@@ -130,7 +131,6 @@ pub struct Worker {
     /// Where exchanges of sampled traces are recorded; none: nowhere.
     pub(crate) spans: RefCell<Option<SpanBuffer>>,
     pub(crate) randomness: RefCell<Randomness>,
-    pub(crate) retry_budget: RefCell<RetryBudget>,
     current: RefCell<Rc<Current>>,
     listener_names: Arc<[Box<str>]>,
     pub(crate) limits: Limits,
@@ -174,12 +174,12 @@ impl Worker {
     ) -> Rc<Self> {
         let mut pools = Pools::default();
         let mut randomness = Randomness::new(seed);
-        let retry_budget = RetryBudget::new(table.snapshot.retry_budget_percent());
         let cursors = Cursors::new(randomness.draw() as u64);
         let format = log.as_ref().map(LogBuffer::format);
         let alone = Siblings::of(1).swap_remove(0);
         let parts = (metrics.layout(), alone.queues().as_ref());
-        let current = Rc::new(current_of(table, parts, format, listener_names, cursors, &mut pools).0);
+        let budgets = budgets_of(&table, None);
+        let current = current_of(table, parts, format, listener_names, (cursors, budgets), &mut pools).0;
         let now = driver.now();
         let worker = Self {
             driver,
@@ -195,8 +195,7 @@ impl Worker {
             tracing: Cell::new(None),
             spans: RefCell::new(None),
             randomness: RefCell::new(randomness),
-            retry_budget: RefCell::new(retry_budget),
-            current: RefCell::new(current),
+            current: RefCell::new(Rc::new(current)),
             listener_names: Arc::clone(listener_names),
             limits,
             listeners: RefCell::default(),
@@ -263,12 +262,18 @@ impl Worker {
     fn adopt(&self, table: Arc<Table>) {
         let cursors = self.current.borrow().cursors.borrow().clone();
         self.fit_classes(table.snapshot.classes());
-        self.retry_budget.borrow_mut().set_percent(table.snapshot.retry_budget_percent());
+        let budgets = budgets_of(&table, Some(&self.current.borrow()));
         let format = self.log.borrow().as_ref().map(LogBuffer::format);
         let siblings = self.siblings.borrow();
         let parts = (self.metrics.layout(), siblings.queues().as_ref());
-        let (next, mut orphans) =
-            current_of(table, parts, format, &self.listener_names, cursors, &mut self.pools.borrow_mut());
+        let (next, mut orphans) = current_of(
+            table,
+            parts,
+            format,
+            &self.listener_names,
+            (cursors, budgets),
+            &mut self.pools.borrow_mut(),
+        );
         for (live, pool) in next.table.live.servers().iter().zip(&next.pools) {
             if live.is_left_alone(self.now()) {
                 orphans.extend(self.pools.borrow_mut().empty(*pool));
@@ -279,6 +284,7 @@ impl Worker {
             self.slot(conn, |slot| slot.owner = Owner::None);
             self.close_upstream(conn);
         }
+        self.close_excess();
     }
 
     /// The numbers of the worker as a whole.
@@ -345,11 +351,10 @@ impl Worker {
         self.tasks.run();
         self.tasks.clear();
         self.held.borrow_mut().clear();
-        self.siblings.borrow().close();
-        while self.siblings.borrow().take().is_some() {}
+        self.siblings.borrow().stop();
         let all = self.conns.borrow().all();
         for (conn, _) in all {
-            self.close(conn, true);
+            drop(self.close(conn, true));
         }
         for listener in 0..self.listener_names.len() {
             self.metrics.listener(listener as u32).active.set(0);
@@ -485,6 +490,8 @@ impl Worker {
             Event::Woken => {
                 self.woken.set(true);
                 self.take_handed();
+                self.take_lent();
+                self.answer_asked();
                 while let Some(task) = self.siblings.borrow().take_wake() {
                     self.tasks.wake(task);
                 }
@@ -597,7 +604,7 @@ impl Worker {
     /// Closes a client's connection.
     pub(crate) fn close_downstream(&self, conn: ConnKey, reset: bool) {
         let listener = self.slot(conn, |slot| slot.listener);
-        self.close(conn, reset);
+        drop(self.close(conn, reset));
         self.downstream.set(self.downstream.get() - 1);
         self.siblings.borrow().ended();
         self.open_by_listener.borrow_mut()[listener as usize] -= 1;
@@ -613,8 +620,11 @@ impl Worker {
                 self.slot(moved.conn, |slot| slot.owner = Owner::IdleUpstream { pool, place: moved.place });
             }
         }
-        self.close(conn, false);
+        let counted = self.close(conn, false);
         self.counters().upstream_active.subtract(1);
+        if let Some(connection) = counted {
+            self.uncount(connection);
+        }
         self.resume_accepting();
     }
 

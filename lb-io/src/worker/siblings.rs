@@ -1,5 +1,5 @@
-//! What the workers of an engine know of each other: how many clients each has, a way to hand one over, and where
-//! requests wait for the same servers.
+//! What the workers of an engine know of each other: how many clients each has, a way to hand one over, where requests
+//! wait for the same servers, and how connections to those get from one worker to another.
 //!
 //! The kernel spreads connections over the workers' listening sockets by a hash, blind to who has how many. So a
 //! worker with a fresh connection looks at one other, drawn by lot, and hands it over if that one has notably fewer
@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::ArrayQueue;
 
+use super::lending::{Asked, Lent, Seekers};
 use super::queue::{Place, Queues};
 use super::tasks::TaskIndex;
 use crate::driver::{Socket, Waker};
@@ -25,6 +26,12 @@ const INBOX: usize = 256;
 /// Tasks of one worker that others want to wake. At the bound the wake is lost: who waits looks again by itself
 /// ([`LOOK_AGAIN`](super::queue::LOOK_AGAIN)).
 const WAKES: usize = 1024;
+
+/// Connections to servers on their way to one worker; at the bound they are closed, and who was to have one makes one.
+const LENT: usize = 256;
+
+/// Questions for such connections that wait for one worker. At the bound a question is lost: who asked asks again.
+const ASKED: usize = 256;
 
 /// A connection changes hands only to a worker that has fewer by more than this, and by more than a part of what it
 /// has: evenness to a few percent is worth a wake, chasing single connections is not.
@@ -47,8 +54,11 @@ struct Sibling {
     connections: AtomicUsize,
     inbox: ArrayQueue<Handed>,
     wakes: ArrayQueue<TaskIndex>,
+    lent: ArrayQueue<Lent>,
+    asked: ArrayQueue<Asked>,
     waker: OnceLock<Arc<dyn Waker>>,
     closed: AtomicBool,
+    stopped: AtomicBool,
 }
 
 /// All workers, as one of them sees them.
@@ -57,6 +67,7 @@ pub struct Siblings {
     all: Arc<[Sibling]>,
     me: usize,
     queues: Arc<Queues>,
+    seekers: Arc<Seekers>,
 }
 
 impl fmt::Debug for Siblings {
@@ -72,12 +83,21 @@ impl Siblings {
             connections: AtomicUsize::new(0),
             inbox: ArrayQueue::new(INBOX),
             wakes: ArrayQueue::new(WAKES),
+            lent: ArrayQueue::new(LENT),
+            asked: ArrayQueue::new(ASKED),
             waker: OnceLock::new(),
             closed: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
         };
         let all: Arc<[Sibling]> = (0..count.max(1)).map(sibling).collect();
-        let queues = Arc::default();
-        (0..all.len()).map(|me| Siblings { all: Arc::clone(&all), me, queues: Arc::clone(&queues) }).collect()
+        let (queues, seekers) = (Arc::default(), Arc::default());
+        let of = |me| Siblings {
+            all: Arc::clone(&all),
+            me,
+            queues: Arc::clone(&queues),
+            seekers: Arc::clone(&seekers),
+        };
+        (0..all.len()).map(of).collect()
     }
 
     fn mine(&self) -> &Sibling {
@@ -117,9 +137,7 @@ impl Siblings {
             }
             return stranded;
         }
-        if let Some(waker) = other.waker.get() {
-            waker.wake();
-        }
+        other.wake();
         None
     }
 
@@ -142,6 +160,54 @@ impl Siblings {
         &self.queues
     }
 
+    /// Who seeks a connection to a server.
+    pub fn seekers(&self) -> &Seekers {
+        &self.seekers
+    }
+
+    /// How many others there are.
+    pub fn others(&self) -> usize {
+        self.all.len() - 1
+    }
+
+    /// Hands a connection to a server to another worker.
+    ///
+    /// # Errors
+    /// It has as many on their way as it takes, or has stopped: then the connection comes back.
+    pub fn lend(&self, lent: Lent, worker: usize) -> Result<(), Lent> {
+        let other = &self.all[worker];
+        if other.stopped.load(Ordering::SeqCst) {
+            return Err(lent);
+        }
+        other.lent.push(lent)?;
+        // Either the other one sees it when it has stopped, or we see that it has.
+        if other.stopped.load(Ordering::SeqCst) {
+            return other.lent.pop().map_or(Ok(()), Err);
+        }
+        other.wake();
+        Ok(())
+    }
+
+    /// The next connection to a server that was handed to this worker.
+    pub fn take_lent(&self) -> Option<Lent> {
+        self.mine().lent.pop()
+    }
+
+    /// Sends a question to the next worker that can answer.
+    pub fn ask(&self, asked: Asked) {
+        let after = |distance: usize| &self.all[(self.me + distance) % self.all.len()];
+        let mut others = (1..self.all.len()).map(after);
+        if let Some(other) = others.find(|other| !other.stopped.load(Ordering::Relaxed)) {
+            let _ = other.asked.push(asked);
+            other.wake();
+        }
+    }
+
+    /// The next question that this worker is to answer.
+    pub fn take_asked(&self) -> Option<Asked> {
+        self.mine().asked.pop()
+    }
+
     /// This worker's number.
     pub fn me(&self) -> usize {
         self.me
@@ -151,9 +217,7 @@ impl Siblings {
     pub fn wake(&self, place: Place) {
         let other = &self.all[place.worker];
         let _ = other.wakes.push(place.task);
-        if let Some(waker) = other.waker.get() {
-            waker.wake();
-        }
+        other.wake();
     }
 
     /// The next task of this worker's that another one wants to wake.
@@ -169,6 +233,22 @@ impl Siblings {
     /// From now on nothing is handed to this worker but what is on its way; [`Siblings::take`] gives it.
     pub fn close(&self) {
         self.mine().closed.store(true, Ordering::SeqCst);
+    }
+
+    /// This worker is no more: what is on its way to it is closed, and nothing more comes.
+    pub fn stop(&self) {
+        self.close();
+        self.mine().stopped.store(true, Ordering::SeqCst);
+        while self.take().is_some() {}
+        while self.take_lent().is_some() {}
+    }
+}
+
+impl Sibling {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
     }
 }
 

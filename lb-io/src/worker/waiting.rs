@@ -59,7 +59,7 @@ impl Worker {
     /// Tells those who wait for a backend that a server has room for one more.
     pub(crate) fn grant(&self, queue: &Queue, server: &ServerLive) {
         if let Some(place) = queue.grant(server) {
-            self.wake(place);
+            self.wake_granted(server, place);
         }
     }
 

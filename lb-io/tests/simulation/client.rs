@@ -7,7 +7,7 @@ use std::time::Duration;
 use lb_io::sim::{Actor, Context, EndpointId, Random, Read};
 
 use super::ledger::{End, SharedLedger};
-use super::script::{Flaw, Payload, Plan, Script, Side};
+use super::script::{BUSY, Flaw, Payload, Plan, Script, Side};
 use super::wire::{Body, Framing, Head, Inbox, encode};
 
 /// How long a client waits for `100 Continue` before it sends its body anyway.
@@ -524,6 +524,10 @@ impl Connection {
                 return Err(format!("the response to {:x} is {id}'s", plan.id));
             }
         }
+        // Nobody else was there, or nobody was to be tried.
+        let busy =
+            (reason.is_none() && plan.flaw == Flaw::Busy && status == BUSY).then(|| plan.by_a_busy_server());
+        let plan = busy.as_ref().unwrap_or(plan);
         if status == 101 && plan.upgrade {
             let theirs =
                 Body::new(plan.id, Side::Response, Framing::Length(plan.response.len()), plan.response.len());

@@ -52,20 +52,20 @@ impl SharedLedger {
         self.open().records.insert(id, Record { method, ..Record::default() });
     }
 
-    /// A server has read a request's head.
-    pub fn seen(&self, id: u64) {
+    /// A server has read a request's head, which may be so often at most. Tells how often it has been.
+    pub fn seen(&self, id: u64, most: u32) -> u32 {
         let mut ledger = self.open();
         let Some(record) = ledger.records.get_mut(&id) else {
             ledger.violations.push(format!("a server saw {id:x}, which nobody sent"));
-            return;
+            return 1;
         };
         record.seen += 1;
-        // One retry at most, and none where the server may have acted.
-        let allowed = if matches!(record.method, "POST") { 1 } else { 2 };
-        if record.seen > allowed {
-            let what = format!("{} {id:x} reached servers {} times", record.method, record.seen);
+        let seen = record.seen;
+        if seen > most {
+            let what = format!("{} {id:x} reached servers {seen} times, not {most}", record.method);
             ledger.violations.push(what);
         }
+        seen
     }
 
     pub fn end(&self, id: u64, end: End) {

@@ -42,6 +42,7 @@ fn run_all(kind: Kind) {
     let next = AtomicU64::new(0);
     let failures = Mutex::new(Vec::new());
     let ends = Mutex::new(BTreeMap::new());
+    let retries = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -59,6 +60,7 @@ fn run_all(kind: Kind) {
                             failures.lock().unwrap().push((seed, outcome.wrong));
                         }
                         Ok(outcome) => {
+                            retries.fetch_add(outcome.retries, Ordering::Relaxed);
                             let mut ends = ends.lock().unwrap();
                             for (end, count) in outcome.ends {
                                 *ends.entry(end).or_insert(0) += count;
@@ -70,7 +72,8 @@ fn run_all(kind: Kind) {
         }
     });
     let (failures, ends) = (failures.into_inner().unwrap(), ends.into_inner().unwrap());
-    println!("{count} seeds ({kind:?}); requests ended: {ends:?}");
+    let retries = retries.into_inner();
+    println!("{count} seeds ({kind:?}); requests ended: {ends:?}; {retries} retries");
     for (seed, outcome) in &failures {
         eprintln!("seed {seed} ({kind:?}):\n  {}", outcome.join("\n  "));
         eprintln!("  replay: LB_SIM_SEED={seed} cargo test -p lb-io --test simulation {}", kind.test_name());
@@ -80,6 +83,7 @@ fn run_all(kind: Kind) {
     let of = |end: &str| ends.get(end).copied().unwrap_or(0);
     let all: usize = ends.values().sum();
     assert!(of("Some(Answered)") * 2 > all, "few requests are answered: {ends:?}");
+    assert!(retries > count / 100, "hardly anything is tried again: {retries} times");
 }
 
 /// Peers behave and only invisible faults happen: each request gets its planned response.

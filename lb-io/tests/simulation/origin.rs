@@ -60,6 +60,8 @@ struct Connection {
     /// When something is sent that nobody asked for.
     extra_at: Option<Duration>,
     extra_sent: Option<Duration>,
+    /// An answer that takes its time, and when it is ready.
+    late: Option<(Duration, Box<Plan>)>,
     read_piece: usize,
     served: usize,
 }
@@ -141,6 +143,7 @@ impl Actor for Origin {
                 parting_word: matches!(self.idle, Idle::Whenever),
                 extra_at: None,
                 extra_sent: None,
+                late: None,
                 read_piece: self.random.pick(&[1 << 20, 1 << 20, 50_000, 900]),
                 served: 0,
             });
@@ -173,10 +176,13 @@ impl Connection {
         loop {
             if self.extra_at.is_some_and(|at| at <= context.now()) {
                 self.extra_at = None;
-                if matches!(self.state, State::Head) && !self.closing {
+                if matches!(self.state, State::Head) && !self.closing && self.late.is_none() {
                     self.extra_sent = Some(context.now());
                     self.out.extend_from_slice(EXTRA);
                 }
+            }
+            if let Some((_, plan)) = self.late.take_if(|(at, _)| *at <= context.now()) {
+                self.respond(context.now(), &plan);
             }
             if let Some(reset) = self.write(context) {
                 context.close(self.endpoint, reset);
@@ -217,17 +223,20 @@ impl Connection {
 
     /// Has the time to come back told.
     fn wake(&mut self, context: &mut Context<'_>) {
-        if self.out.is_empty() && matches!(self.state, State::Head) && self.idle_until.is_none() {
+        let idle = self.out.is_empty() && self.late.is_none() && matches!(self.state, State::Head);
+        if idle && self.idle_until.is_none() {
             self.idle_until = self.idle.map(|idle| context.now() + idle);
         }
         let now = context.now();
-        for at in [self.idle_until, self.extra_at].into_iter().flatten().filter(|at| *at > now) {
+        let late_at = self.late.as_ref().map(|(at, _)| *at);
+        for at in [self.idle_until, self.extra_at, late_at].into_iter().flatten().filter(|at| *at > now) {
             context.wake_at(at);
         }
     }
 
     fn closes_idle(&mut self, context: &mut Context<'_>) -> bool {
-        let idle = matches!(self.state, State::Head) && self.inbox.is_empty() && self.out.is_empty();
+        let answered = self.out.is_empty() && self.late.is_none();
+        let idle = matches!(self.state, State::Head) && self.inbox.is_empty() && answered;
         let due = self.idle_until.is_some_and(|until| until <= context.now());
         if due && !idle {
             self.idle_until = None;
@@ -320,8 +329,8 @@ impl Connection {
             _ => None,
         };
         let Some(id) = id else { return Err(format!("request line `{}`", head.line)) };
-        ledger.seen(id);
         let mut plan = script.plan(id);
+        let is_first = ledger.seen(id, script.again.most(plan.method)) == 1;
         if head.one("x-version")? == Some("1.0") {
             plan = plan.for_legacy();
         }
@@ -366,6 +375,11 @@ impl Connection {
         if !as_planned {
             return Err(format!("framing {framing:?} of {id:x}, planned {:?}", plan.request));
         }
+        plan = match plan.flaw {
+            Flaw::Busy if is_first => plan.by_a_busy_server(),
+            Flaw::Busy | Flaw::Slow { .. } if !is_first => Plan { flaw: Flaw::None, ..plan },
+            _ => plan,
+        };
         if plan.flaw == Flaw::Mute {
             self.state = State::Mute;
             return Ok(None);
@@ -382,6 +396,11 @@ impl Connection {
     }
 
     fn respond(&mut self, now: Duration, plan: &Plan) {
+        if let Flaw::Slow { after_ms } = plan.flaw {
+            let plan = Plan { flaw: Flaw::None, ..plan.clone() };
+            self.late = Some((now + Duration::from_millis(after_ms), Box::new(plan)));
+            return;
+        }
         let start = self.out.len();
         if let Flaw::Garbage(which) = plan.flaw {
             self.out.extend_from_slice(GARBAGE[which]);

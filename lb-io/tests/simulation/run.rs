@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::spec::{
-    Address, BackendSpec, Class, ClassesSpec, ListenerSpec, Policy, QueueSpec, RouteSpec, ServerSpec,
-    SigningKey, StickySpec, TimeoutsSpec,
+    Address, BackendSpec, Class, ClassesSpec, ListenerSpec, Policy, QueueSpec, RetryOn, RetrySpec, RouteSpec,
+    ServerSpec, SigningKey, StickySpec, TimeoutsSpec,
 };
 use lb_core::{SecretKey, Spec, Table};
 use lb_io::driver::{Driver, Socket};
@@ -20,7 +20,7 @@ use lb_io::worker::{Limits, Worker};
 use super::client::Client;
 use super::ledger::{End, SharedLedger};
 use super::origin::Origin;
-use super::script::{Flaw, Script};
+use super::script::{Again, BUSY, Flaw, Script};
 
 /// Virtual time after which an exchange that has not ended never will: longer than any chain of timeouts.
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
@@ -65,12 +65,14 @@ impl Scene {
             Kind::Wild => Faults::any(&mut random),
         };
         let window = random.pick(&[400, 3_000, 16_000, 64_000, 200_000]);
+        let plans = random.bits();
         let script = Script {
-            seed: random.bits(),
+            seed: plans,
             wild: kind == Kind::Wild,
             restless: !calm,
             direct: false,
             longest: if window < 10_000 { 10_000 } else { 300_000 },
+            again: Again::of(plans),
         };
         let network = Network::with_window(random.bits(), faults.clone(), window);
         if std::env::var_os("LB_SIM_TRACE").is_some() {
@@ -159,6 +161,8 @@ pub struct Outcome {
     pub ended_at: Duration,
     /// How often requests ended how.
     pub ends: BTreeMap<String, usize>,
+    /// Attempts that were not the first of their exchange.
+    pub retries: u64,
 }
 
 impl Outcome {
@@ -173,7 +177,8 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     let servers: Vec<SocketAddr> =
         (0..1 + scene.random.below(3)).map(|i| SocketAddr::from(([10, 0, 0, 1 + i as u8], 80))).collect();
     let front: SocketAddr = "203.0.113.10:80".parse().expect("an address");
-    let table = Arc::new(Table::new(snapshot(&mut scene.random, &servers, scene.calm), None));
+    let (calm, again) = (scene.calm, scene.script.again);
+    let table = Arc::new(Table::new(snapshot(&mut scene.random, &servers, calm, again), None));
     let names: Arc<[Box<str>]> = Arc::from(vec![Box::from("web")]);
     let limits = limits(scene.calm, &mut scene.random);
     let count = scene.random.pick(&[1, 1, 1, 2, 4]);
@@ -206,13 +211,14 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     let drain_at =
         (!scene.calm && scene.random.chance(1_000)).then(|| Duration::from_millis(scene.random.below(5_000)));
     let (mut table, mut reloaded) = (table, false);
+    let first_table = Arc::clone(&table);
     while !scene.network.actors_are_done() {
         if let Err(error) = turn(&workers, &scene.network) {
             return Outcome::failed(format!("the driver failed: {error}"));
         }
         // A bound that a reload has lowered is reached when what was under way has ended.
         if !reloaded {
-            wrong.extend(too_busy(&table));
+            wrong.extend(too_busy(&table, &scene.network));
         }
         if scene.network.now() > PATIENCE {
             wrong.extend(scene.network.unfinished());
@@ -224,7 +230,7 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
         if reload_at.is_some_and(|at| at <= scene.network.now()) {
             (reload_at, reloaded) = (None, true);
             let servers = [SocketAddr::from(([10, 0, 0, 1], 80))];
-            let snapshot = snapshot(&mut scene.random, &servers, scene.calm);
+            let snapshot = snapshot(&mut scene.random, &servers, calm, again);
             table = Arc::new(Table::new(snapshot, Some(&table)));
             let published = metrics.publish(&table.snapshot);
             for (number, worker) in workers.iter().enumerate() {
@@ -250,7 +256,7 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     if !held.attached.is_empty() || held.unattached > 0 {
         wrong.push(format!("still open when everybody has left: {held:?}"));
     }
-    wrong.extend(left_over(&metrics, &table));
+    wrong.extend(left_over(&metrics, &[&first_table, &table]));
     let waiting: u32 = queues.all().iter().map(|(_, queue)| queue.waiting()).sum();
     if waiting > 0 {
         wrong.push(format!("{waiting} requests wait when everybody has left"));
@@ -266,7 +272,8 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     for record in scene.ledger.open().records.values() {
         *ends.entry(format!("{:?}", record.end)).or_default() += 1;
     }
-    Outcome { wrong, ended_at: scene.network.now(), ends }
+    let retries = metrics.workers().map(|worker| worker.counters.retries.get()).sum();
+    Outcome { wrong, ended_at: scene.network.now(), ends, retries }
 }
 
 /// One turn of each worker. Virtual time passes in one worker's turn for all, so none sleeps past another's timers.
@@ -299,10 +306,14 @@ fn routes(random: &mut Random) -> Vec<RouteSpec> {
     [&["GET"][..], &["POST", "PUT"], &[]].map(route).into()
 }
 
-fn snapshot(random: &mut Random, servers: &[SocketAddr], calm: bool) -> lb_core::Snapshot {
+fn snapshot(random: &mut Random, servers: &[SocketAddr], calm: bool, again: Again) -> lb_core::Snapshot {
     let max_requests = random.chance(3_000).then(|| random.pick(&[1, 1, 2, 5]));
+    let max_connections = random.chance(3_000).then(|| random.pick(&[1, 1, 2, 3, 5]));
+    let bounded = random.index(servers.len() + 1);
     let servers = servers.iter().enumerate().map(|(i, &address)| ServerSpec {
         max_requests,
+        // Of all, or of some.
+        max_connections: max_connections.filter(|_| i <= bounded),
         name: format!("s{i}"),
         address: Address::Literal(address),
         ..ServerSpec::default()
@@ -313,7 +324,9 @@ fn snapshot(random: &mut Random, servers: &[SocketAddr], calm: bool) -> lb_core:
         sticky: random.chance(2_000).then(StickySpec::default),
         servers: servers.collect(),
         // Where peers behave, each request has its turn some day.
-        queue: max_requests.map(|_| QueueSpec { timeout: Duration::from_secs(1800), ..QueueSpec::default() }),
+        queue: max_requests
+            .or(max_connections)
+            .map(|_| QueueSpec { timeout: Duration::from_secs(1800), ..QueueSpec::default() }),
         ..BackendSpec::default()
     };
     let mut classes = ClassesSpec { silver: random.pick(&[1, 10, 100]), ..ClassesSpec::default() };
@@ -325,6 +338,7 @@ fn snapshot(random: &mut Random, servers: &[SocketAddr], calm: bool) -> lb_core:
         listeners: vec![ListenerSpec { name: "web".to_owned(), ..ListenerSpec::default() }],
         routes: routes(random),
         backends: vec![backend],
+        retry: retry(again),
         timeouts: TimeoutsSpec { tunnel_idle: Some(Duration::from_secs(120)), ..TimeoutsSpec::default() },
         ..Spec::default()
     };
@@ -333,8 +347,25 @@ fn snapshot(random: &mut Random, servers: &[SocketAddr], calm: bool) -> lb_core:
     lb_core::compile(&spec).expect("the spec is sound").snapshot
 }
 
+fn retry(again: Again) -> RetrySpec {
+    let mut on = vec![RetryOn::Connect, RetryOn::Closed];
+    if again.on_busy {
+        on.push(RetryOn::Statuses(BUSY..=BUSY));
+    }
+    RetrySpec {
+        retries: Some(again.retries),
+        budget_percent: Some(100),
+        on: Some(on),
+        attempt_timeout: again.attempt_timeout_ms.map(Duration::from_millis),
+        backoff: Some(Duration::from_millis(again.backoff_ms)),
+        hold_body: Some(again.hold_body),
+        non_idempotent: again.posts.then(|| vec!["POST".to_owned()]),
+        ..RetrySpec::default()
+    }
+}
+
 /// What the engine's own numbers say is still in use.
-fn left_over(metrics: &Metrics, table: &Table) -> Vec<String> {
+fn left_over(metrics: &Metrics, tables: &[&Table]) -> Vec<String> {
     let mut wrong = Vec::new();
     let (arms, servers) = (metrics.arms(), metrics.servers());
     let mut in_use = vec![
@@ -359,20 +390,35 @@ fn left_over(metrics: &Metrics, table: &Table) -> Vec<String> {
             wrong.push(format!("{count} {what} when everybody has left"));
         }
     }
-    for server in table.live.servers() {
+    for server in tables.iter().flat_map(|table| table.live.servers()) {
         if server.in_flight() != 0 {
             wrong.push(format!("{} permits of {} not finished", server.in_flight(), server.name()));
+        }
+        if server.connections() != 0 {
+            wrong.push(format!("{} connections to {} counted", server.connections(), server.name()));
         }
     }
     wrong
 }
 
-/// A server that has more than it may.
-fn too_busy(table: &Table) -> Option<String> {
-    let mut servers = table.live.servers().iter();
-    let server =
-        servers.find(|server| server.max_requests().is_some_and(|most| server.in_flight() > most))?;
-    Some(format!("{} has {} requests in flight", server.name(), server.in_flight()))
+/// Servers that have more than they may, or of whose connections another number is known than there are.
+fn too_busy(table: &Table, network: &Network) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for server in table.live.servers() {
+        let in_flight = server.in_flight();
+        if server.max_requests().is_some_and(|most| in_flight > most) {
+            wrong.push(format!("{} has {in_flight} requests in flight", server.name()));
+        }
+        let Some(most) = server.max_connections() else { continue };
+        let open = network.engine_connections_to(server.address());
+        if open > most as usize {
+            wrong.push(format!("{open} connections to {} are open", server.name()));
+        }
+        if server.connections() as usize != open {
+            wrong.push(format!("{open} connections to {} count as {}", server.name(), server.connections()));
+        }
+    }
+    wrong
 }
 
 /// Every exchange is counted once: each answer that a client got, and none that nobody asked for.

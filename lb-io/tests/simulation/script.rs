@@ -55,7 +55,16 @@ pub enum Flaw {
     },
     /// Sends more interim responses than anybody passes on.
     Chatty,
+    /// Says 503 when it reads the request for the first time, wherever that is.
+    Busy,
+    /// Answers only after so long when it reads the request for the first time.
+    Slow {
+        after_ms: u64,
+    },
 }
+
+/// What a busy server says.
+pub const BUSY: u16 = 503;
 
 /// One exchange as planned.
 #[derive(Debug, Clone)]
@@ -96,6 +105,11 @@ impl Plan {
         self
     }
 
+    /// The same as a busy server answers it.
+    pub fn by_a_busy_server(&self) -> Plan {
+        Plan { status: BUSY, flaw: Flaw::None, ..self.clone() }
+    }
+
     /// Whether requests behind this one on its connection may go unanswered though nobody misbehaved.
     pub fn may_end_connection(&self) -> bool {
         self.early || self.upgrade || matches!(self.response, Payload::UntilClose(_))
@@ -114,6 +128,54 @@ pub struct Script {
     pub direct: bool,
     /// The longest body.
     pub longest: usize,
+    /// What the balancer may do again.
+    pub again: Again,
+}
+
+/// What a run's balancer is told about further attempts.
+#[derive(Debug, Clone, Copy)]
+pub struct Again {
+    pub retries: u32,
+    /// On what servers say, too.
+    pub on_busy: bool,
+    pub attempt_timeout_ms: Option<u64>,
+    pub backoff_ms: u64,
+    pub hold_body: u64,
+    /// POST may be sent twice.
+    pub posts: bool,
+}
+
+impl Again {
+    /// Half of the runs have what nobody has set.
+    pub fn of(seed: u64) -> Again {
+        let mut random = Random::new(seed.rotate_left(7));
+        if random.chance(5_000) {
+            let (retries, backoff_ms, hold_body) = (1, 25, 16 << 10);
+            return Again {
+                retries,
+                on_busy: false,
+                attempt_timeout_ms: None,
+                backoff_ms,
+                hold_body,
+                posts: false,
+            };
+        }
+        Again {
+            retries: random.pick(&[0, 1, 2, 3, 10]),
+            on_busy: random.chance(8_000),
+            attempt_timeout_ms: random.pick(&[None, Some(20), Some(100), Some(500), Some(3_000)]),
+            backoff_ms: random.pick(&[0, 1, 25, 2_000]),
+            hold_body: random.pick(&[0, 100, 1_000, 16 << 10, 256 << 10]),
+            posts: random.chance(5_000),
+        }
+    }
+
+    /// How often servers may be sent a request at most. Behind a pooled connection that was closed comes one that is new,
+    /// which is no retry.
+    pub fn most(&self, method: &str) -> u32 {
+        let repeatable = method != "POST" || self.posts;
+        if repeatable && self.retries > 0 { 2 + self.retries } else { 1 }
+    }
 }
 
 impl Script {
@@ -172,12 +234,14 @@ impl Script {
 
     fn flaw(&self, random: &mut Random) -> Flaw {
         let reset = random.chance(5_000);
-        match random.below(11) {
+        match random.below(15) {
             0..=3 => Flaw::Cut { after: random.index(2_000), reset },
             4 => Flaw::Mute,
             5 | 6 => Flaw::HangUp { reset },
             7 => Flaw::Garbage(random.index(GARBAGE.len())),
             8 => Flaw::Chatty,
+            9..=11 => Flaw::Busy,
+            12 => Flaw::Slow { after_ms: random.pick(&[10, 50, 300, 2_000, 10_000]) },
             _ => Flaw::Extra { after_ms: random.pick(&[0, 1, 30, 1_000]) },
         }
     }

@@ -120,6 +120,32 @@ pub(super) fn live(read: &Read) -> Vec<Family> {
         spread(Kind::Gauge, "lb_server_in_flight", "Attempts under way", &subjects, |labels, it| {
             one(labels, Value::Level(u64::from(it.in_flight())))
         }),
+        spread(
+            Kind::Gauge,
+            "lb_server_connections_active",
+            "Connections open to the server",
+            &subjects,
+            |labels, it| one(labels, Value::Level(u64::from(it.connections()))),
+        ),
+        // Each attempt under way has one of its own.
+        spread(
+            Kind::Gauge,
+            "lb_server_connections_idle",
+            "Of those, idle in pools",
+            &subjects,
+            |labels, it| {
+                one(labels, Value::Level(u64::from(it.connections().saturating_sub(it.in_flight()))))
+            },
+        ),
+        spread(
+            Kind::Gauge,
+            "lb_server_connections_max",
+            "Connections that may be open to the server, where there is a bound",
+            &subjects,
+            |labels, it| {
+                it.max_connections().map_or(Vec::new(), |most| one(labels, Value::Level(u64::from(most))))
+            },
+        ),
         spread(Kind::Counter, "lb_server_picks", "Attempts begun", &subjects, |labels, it| {
             one(labels, Value::Count(it.counters().picked()))
         }),

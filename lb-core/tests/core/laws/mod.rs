@@ -3,6 +3,7 @@
 //! Shares are counted over `n` requests and compared with what weights say. Where chance decides, a count may be off by
 //! five standard deviations of a binomial one: beyond that is one run of 1.7 million, and these runs do not change.
 
+mod connections;
 mod hashing;
 mod latency;
 mod load;

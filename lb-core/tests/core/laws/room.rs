@@ -134,3 +134,35 @@ fn threads_keep_the_bound_together() {
     assert!((1..=5).contains(&most_seen.into_inner()));
     assert!(table.live.servers().iter().all(|live| live.in_flight() == 0));
 }
+
+/// Who leaves a queue goes where the policy says among those with room: by weight, as long as all have some, and then to
+/// whoever has.
+#[test]
+fn who_leaves_the_queue_is_spread_by_weight_and_room() {
+    for policy in [Policy::RoundRobin, Policy::Random, Policy::LeastRequest] {
+        let servers = [(3, 400), (1, 400)].into_iter().enumerate().map(|(n, (weight, most))| ServerSpec {
+            weight: Some(weight),
+            max_requests: Some(most),
+            ..server(&format!("s{n}"), 1)
+        });
+        let table = table(&one(policy, servers.collect()));
+        let mut client = Client::new(bits(6));
+        // Decided when nobody was there, and asked again when its turn has come.
+        let waiting = client.decide(&table);
+        let mut held = Vec::new();
+        let mut let_in = |count: usize| {
+            for _ in 0..count {
+                client.random = bits(1_000 + held.len() as u64);
+                let again = waiting
+                    .again(&table, &client.cursors, &[], client.now, client.random)
+                    .expect("all are up");
+                held.extend(again.take(&table, &mut client.cursors, client.now));
+            }
+            [0, 1].map(|place| table.live.servers()[place].in_flight())
+        };
+        let [heavy, light] = let_in(400);
+        assert_eq!(heavy + light, 400, "{policy:?}: nobody waits while there is room");
+        assert!((250..=350).contains(&heavy), "{policy:?}: {heavy} of 400 for three quarters of the weight");
+        assert_eq!(let_in(500), [400, 400], "{policy:?}: whoever has room, then nobody");
+    }
+}
