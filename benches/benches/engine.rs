@@ -5,6 +5,8 @@
 //! - `logged`: as `product`, with the access log on as JSON, to /dev/null.
 //! - `classed`: as `product`, where another route has another class, so that tasks are run by class.
 //! - 16 and 1,024 connections: what the caches make of per-connection state.
+//!
+//! `counted` is the part of each of them that counts for metrics, alone: counting cannot be switched off.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -18,11 +20,15 @@ use lb_core::spec::{
     Address, BackendSpec, CanarySpec, Class, ListenerSpec, Policy, RouteSpec, Secrets, ServerSpec,
     SigningKey, StickySpec,
 };
-use lb_core::{Cursors, RequestView, SecretKey, Share, Spec, Table, Verdict, compile, decide};
+use lb_core::{
+    ArmIndex, Cursors, Outcome, RequestView, RouteIndex, SecretKey, ServerIndex, Share, Spec, Table, Verdict,
+    compile, decide,
+};
 use lb_io::driver::{ConnKey, Driver, Event, ListenerKey, MAX_EVENTS, Pipe, Received, Socket, Waker};
 use lb_io::log::record::Format;
 use lb_io::log::sample::Sampling;
 use lb_io::log::{AccessLog, LogOptions, LogTarget};
+use lb_io::metrics::meter::{End, Meter};
 use lb_io::metrics::{Metrics, Options};
 use lb_io::worker::{Limits, Worker};
 
@@ -281,5 +287,30 @@ fn exchanges(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, exchanges);
+/// What one exchange over a pooled connection counts, from its head to its end.
+fn counting(c: &mut Criterion) {
+    let (table, names): (_, Arc<[Box<str>]>) = (table(true), Arc::from(["web".into()]));
+    let metrics = Metrics::new(1, &names, Options::default());
+    let recorder = metrics.recorder(0, &metrics.publish(&table.snapshot));
+    let layout = recorder.layout();
+    let arm = layout.arm(RouteIndex(0), ArmIndex::STABLE);
+    let servers = [0, 1, 2].map(|server| layout.server(ServerIndex(server)));
+    let end = End { status: 200, reason: None, bytes_received: 129, bytes_sent: 194 };
+    let outcome = Outcome::Responded { status: 200 };
+    let mut count = 0_u64;
+    c.bench_function("exchange/counted", |b| {
+        b.iter(|| {
+            count += 1;
+            let at = |step: u64| Duration::from_micros(count * 10 + step * 100);
+            let mut meter = Meter::begin(&recorder, 0, arm, at(0));
+            meter.picked(&recorder, arm, servers[count as usize % servers.len()], at(0));
+            meter.connected(&recorder, true, at(0));
+            meter.answered(&recorder, 200, at(1));
+            meter.finished(&recorder, outcome, 400, 200);
+            meter.end(&recorder, &end, at(1))
+        });
+    });
+}
+
+criterion_group!(benches, exchanges, counting);
 criterion_main!(benches);

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::mpsc::{self, Receiver};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 /// What a signal asks for.
@@ -22,13 +22,16 @@ pub(crate) enum Asked {
 /// # Errors
 /// The system's.
 pub(crate) fn catch() -> io::Result<Receiver<Asked>> {
-    let mut signals = Signals::new([SIGHUP, SIGUSR1, SIGTERM, SIGINT, SIGQUIT])?;
+    let mut signals = Signals::new([SIGHUP, SIGUSR1, SIGTERM, SIGINT, SIGQUIT, SIGXFSZ])?;
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new().name("lb-signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             let asked = match signal {
                 SIGHUP => Asked::Reload,
                 SIGUSR1 => Asked::ReopenLog,
+                // A file has the size that it may have (`LimitFSIZE=`). Left alone, the signal would end the process; caught,
+                // the write fails as on a full disk, and whoever wrote knows what to do.
+                SIGXFSZ => continue,
                 _ => Asked::Stop,
             };
             if sender.send(asked).is_err() {

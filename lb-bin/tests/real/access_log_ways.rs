@@ -1,5 +1,8 @@
 //! Where access log lines go, and what becomes of requests and lines when they cannot go there.
 
+mod daemon;
+mod disk;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
@@ -25,6 +28,11 @@ on_both_drivers! {
 
 fn dropped(lb: &Lb) -> usize {
     lb.metric("lb_access_log_lines_dropped_total", &[]) as usize
+}
+
+/// Complete lines.
+fn count_of(text: &str) -> usize {
+    text.matches('\n').count()
 }
 
 fn ask(client: &mut Client, target: &str) {

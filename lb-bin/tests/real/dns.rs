@@ -1,5 +1,6 @@
 //! Names whose addresses change while traffic flows.
 
+mod checked;
 mod name_server;
 mod unresolved;
 
@@ -26,13 +27,7 @@ on_both_drivers! {
 /// An origin on each of these addresses of loopback, all on one port. Each says where it is and repeats the path and what
 /// was sent, so that a foreign answer would show.
 fn origins(lasts: impl Iterator<Item = u8> + Clone) -> (u16, Vec<Origin>) {
-    let at = |last: u8, port: u16| SocketAddr::from(([127, 0, 0, last], port));
-    let port = loop {
-        let port = TcpListener::bind(at(1, 0)).unwrap().local_addr().unwrap().port();
-        if lasts.clone().all(|last| TcpListener::bind(at(last, port)).is_ok()) {
-            break port;
-        }
-    };
+    let port = common_port(lasts.clone());
     let origin = |last| {
         Origin::scripted_on(at(last, port), move |conversation| {
             while let Some(request) = conversation.request() {
@@ -44,6 +39,20 @@ fn origins(lasts: impl Iterator<Item = u8> + Clone) -> (u16, Vec<Origin>) {
         })
     };
     (port, lasts.map(origin).collect())
+}
+
+fn at(last: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, last], port))
+}
+
+/// A port that is free at each of these addresses.
+fn common_port(lasts: impl Iterator<Item = u8> + Clone) -> u16 {
+    loop {
+        let port = TcpListener::bind(at(1, 0)).unwrap().local_addr().unwrap().port();
+        if lasts.clone().all(|last| TcpListener::bind(at(last, port)).is_ok()) {
+            return port;
+        }
+    }
 }
 
 /// A listener, a route, and a backend of one entry for the name. Questions follow each other quickly.

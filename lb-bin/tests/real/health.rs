@@ -10,6 +10,7 @@ use crate::harness::*;
 
 mod backups;
 mod load;
+mod outliers;
 mod protocols;
 mod relay;
 

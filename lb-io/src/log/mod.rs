@@ -25,7 +25,7 @@ use self::sink::Sink;
 use self::syslog::{Header, Severity};
 pub use self::syslog::{SyslogAddress, SyslogOptions};
 use self::write::{Calendar, WallClock};
-use crate::handover::{Filling, Handover};
+use crate::handover::{Filling, GATHERED, Handover};
 
 /// Bytes that a line has at most: 128 of a client's id, three names, and what is kept of a request's head, of which each
 /// byte may take six.
@@ -195,14 +195,23 @@ impl LogBuffer {
 }
 
 fn write_lines(shared: &Shared, mut sink: Sink) {
+    let mut batch = Vec::with_capacity(GATHERED);
     loop {
         let stop = shared.stop.load(Ordering::Acquire);
         if shared.reopen.swap(false, Ordering::AcqRel) {
-            sink.reopen();
+            // Whose it was is not known any more.
+            shared.lost[0].fetch_add(sink.reopen(), Ordering::Relaxed);
         }
-        while let Some(lines) = shared.lines.take() {
-            shared.lost[lines.worker].fetch_add(sink.write(&lines.bytes), Ordering::Relaxed);
-            shared.lines.give_back(lines);
+        loop {
+            batch.extend(std::iter::from_fn(|| shared.lines.take()).take(GATHERED));
+            if batch.is_empty() {
+                break;
+            }
+            let lost = sink.write(&batch);
+            for (lines, lost) in batch.drain(..).zip(lost) {
+                shared.lost[lines.worker].fetch_add(lost, Ordering::Relaxed);
+                shared.lines.give_back(lines);
+            }
         }
         if stop {
             return;

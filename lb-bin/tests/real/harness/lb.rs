@@ -94,7 +94,7 @@ pub struct Setup {
     log_to: String,
     config: String,
     files: BTreeMap<String, String>,
-    open_files: Option<u32>,
+    before: Vec<String>,
 }
 
 impl Setup {
@@ -109,7 +109,7 @@ impl Setup {
             log_to: "@DIR@/access.log".to_owned(),
             config: config.into(),
             files: BTreeMap::new(),
-            open_files: None,
+            before: Vec::new(),
         }
     }
 
@@ -143,8 +143,13 @@ impl Setup {
     }
 
     /// RLIMIT_NOFILE of the process.
-    pub fn open_files(mut self, limit: u32) -> Setup {
-        self.open_files = Some(limit);
+    pub fn open_files(self, limit: u32) -> Setup {
+        self.started_by(&["sh", "-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"])
+    }
+
+    /// Started by a program that becomes `lb`, such as `unshare --mount`.
+    pub fn started_by(mut self, words: &[&str]) -> Setup {
+        self.before = words.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -187,20 +192,12 @@ impl Setup {
     pub fn try_start(self) -> Result<Lb, String> {
         let directory = self.lay_out();
         let config = directory.path().join("lb.toml");
-        let mut words = [BINARY, "run", "--format", "json", "-c"].map(str::to_owned).to_vec();
+        let here = directory.path().display().to_string();
+        let mut words: Vec<String> = self.before.iter().map(|word| word.replace("@DIR@", &here)).collect();
+        words.extend([BINARY, "run", "--format", "json", "-c"].map(str::to_owned));
         words.push(config.display().to_string());
-        let mut command = match self.open_files {
-            None => {
-                let mut command = Command::new(&words[0]);
-                command.args(&words[1..]);
-                command
-            }
-            Some(limit) => {
-                let mut command = Command::new("sh");
-                command.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]).args(&words);
-                command
-            }
-        };
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         let log = File::create(directory.path().join("lb.log")).unwrap();
         let mut child = command
             .stdin(Stdio::null())

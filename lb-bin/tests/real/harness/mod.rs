@@ -4,6 +4,7 @@
 //! stopped when its handle is dropped. A test that fails prints the configuration and the logs of its `lb`.
 
 pub mod client;
+pub mod crowd;
 pub mod lb;
 pub mod origin;
 pub mod tools;
