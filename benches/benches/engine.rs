@@ -289,7 +289,7 @@ fn exchanges(c: &mut Criterion) {
 
 /// What one exchange over a pooled connection counts, from its head to its end.
 fn counting(c: &mut Criterion) {
-    let (table, names): (_, Arc<[Box<str>]>) = (table(true), Arc::from(["web".into()]));
+    let (table, names): (_, Arc<[Box<str>]>) = (table(true, false), Arc::from(["web".into()]));
     let metrics = Metrics::new(1, &names, Options::default());
     let recorder = metrics.recorder(0, &metrics.publish(&table.snapshot));
     let layout = recorder.layout();

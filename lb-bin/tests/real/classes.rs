@@ -104,13 +104,15 @@ fn a_request_of_a_higher_class_is_served_before_those_that_wait(driver: Driver) 
 }
 
 fn a_lower_class_goes_on_beside_a_flood_of_a_higher_one(driver: Driver) {
-    let lb = flood_setup(driver);
-    let (mut platinum, mut silver) = (regulars(&lb, "platinum", FLOOD), regulars(&lb, "silver", 3));
+    // With equal shares: what a first request took, a pause of the machine included, is made up for in the flood's time.
+    let config = both("[classes]\nplatinum = 60\ngold = 60\nsilver = 60\n");
+    let lb = Setup::new(driver, config).workers(1).log("format = \"json\"").start();
+    let (mut platinum, mut silver) = (regulars(&lb, "platinum", FLOOD), regulars(&lb, "silver", 1));
     while_stopped(&lb, || {
         ask_all(&mut platinum, "/platinum/second");
         ask_all(&mut silver, "/silver/second");
     });
-    let order = served(&lb, "second", FLOOD + 3);
+    let order = served(&lb, "second", FLOOD + 1);
     let first = order.iter().position(|target| target == "/silver/second").unwrap();
     let last = order.iter().rposition(|target| target == "/platinum/second").unwrap();
     assert!(first < last, "silver was served when nothing else was left to do: {first} after {last}");
