@@ -5,16 +5,15 @@
 //! remains good, so it is given up only for a server that was taken already ([`Exchange::take_another`]). So when retries
 //! are used up, the budget is spent or nobody else is there, the client gets what the last server says.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use lb_core::{BackendIndex, Decision, Outcome, RetryRules, ServerIndex};
 
 use super::exchange::Exchange;
-use super::take::Taken;
+use super::take::{Taken, decide_again};
 use crate::reason::{CLIENT_LEFT, Reason, STOPPED};
-use crate::worker::Current;
 use crate::worker::tasks::wait;
+use crate::worker::{Current, Worker};
 
 /// Servers that one exchange tries at most: one more than the most retries that can be configured.
 const TRIED_SERVERS: usize = lb_core::defaults::RETRIES_MAX as usize + 1;
@@ -214,13 +213,6 @@ impl Exchange<'_> {
 }
 
 /// Another server than those that were tried.
-fn again(
-    worker: &crate::worker::Worker,
-    current: &Rc<Current>,
-    decision: &Decision,
-    tried: &[ServerIndex],
-) -> Option<Decision> {
-    let random = worker.randomness.borrow_mut().draw();
-    let next = decision.again(&current.table, &current.cursors.borrow(), tried, worker.now(), random);
-    next.filter(|next| !tried.contains(&next.server()))
+fn again(worker: &Worker, current: &Current, decision: &Decision, tried: &[ServerIndex]) -> Option<Decision> {
+    decide_again(worker, current, decision, tried).filter(|next| !tried.contains(&next.server()))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lb_core::spec::QueueSpec;
-use lb_core::{BackendIndex, Outcome, Permit, PickReason, ServerIndex};
+use lb_core::{BackendIndex, Decision, Outcome, Permit, PickReason, ServerIndex};
 
 use super::exchange::Exchange;
 use crate::reason::{CLIENT_LEFT, QUEUE_FULL, QUEUE_TIMEOUT, Reason, STOPPED};
@@ -84,7 +84,7 @@ impl Exchange<'_> {
         loop {
             if queue.may_look(ticket) {
                 // Servers come and go while a request waits.
-                self.decide_again(current, None);
+                self.look_anew(current, None);
                 if let Some(taken) = self.look(current, Some(queue)) {
                     return Ok(taken);
                 }
@@ -124,13 +124,11 @@ impl Exchange<'_> {
         Some(Taken { permit, queue: queue.cloned() })
     }
 
-    /// Decides anew. Not `own`, if that is given, instead of those that were tried.
-    fn decide_again(&mut self, current: &Current, own: Option<ServerIndex>) {
+    /// Goes by what is so now. Not to `own`, if that is given, instead of those that were tried.
+    fn look_anew(&mut self, current: &Current, own: Option<ServerIndex>) {
         let tried = own.as_ref().map_or(self.retries.tried(), std::slice::from_ref);
-        let (cursors, now) = (current.cursors.borrow(), self.worker.now());
-        let random = self.worker.randomness.borrow_mut().draw();
-        let again =
-            self.memory.decision.and_then(|it| it.again(&current.table, &cursors, tried, now, random));
+        let decision = self.memory.decision.as_ref();
+        let again = decision.and_then(|decision| decide_again(self.worker, current, decision, tried));
         self.memory.decision = again.or(self.memory.decision);
     }
 
@@ -138,7 +136,18 @@ impl Exchange<'_> {
     fn leave_own(&mut self, current: &Current, queue: &Arc<Queue>) -> Option<Taken> {
         self.own(current)?;
         let own = self.memory.decision.as_ref()?.server();
-        self.decide_again(current, Some(own));
+        self.look_anew(current, Some(own));
         self.look(current, Some(queue))
     }
+}
+
+/// Decides anew, for other servers than those that were `tried` if there are any.
+pub(super) fn decide_again(
+    worker: &Worker,
+    current: &Current,
+    decision: &Decision,
+    tried: &[ServerIndex],
+) -> Option<Decision> {
+    let random = worker.randomness.borrow_mut().draw();
+    decision.again(&current.table, &current.cursors.borrow(), tried, worker.now(), random)
 }
