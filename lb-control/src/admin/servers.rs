@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::json_page;
 use crate::config::moment::Moment;
-use crate::control::{Current, Shared};
+use crate::control::{Current, Shared, Unresolved};
 use crate::drain::Shown as Leaving;
 use crate::health::Shown;
 use crate::health::words::time;
@@ -116,15 +116,15 @@ fn rows(shared: &Shared, current: &Current) -> Vec<Row> {
             at,
         }
     });
-    let nowhere = shared.unresolved(current).into_iter().map(|it| Row {
-        backend: it.backend_name,
-        name: it.name,
-        address: it.address,
-        weight: it.weight,
-        backup: it.backup,
-        admin: it.admin,
+    let nowhere = shared.unresolved(current).into_iter().map(|Unresolved { entry, why }| Row {
+        backend: entry.backend_name().to_owned(),
+        name: entry.name.clone(),
+        address: entry.address.clone(),
+        weight: entry.weight,
+        backup: entry.backup,
+        admin: entry.admin,
         leaving: None,
-        stand: Stand::NoAddress(it.why),
+        stand: Stand::NoAddress(why),
         shown: None,
         at,
     });

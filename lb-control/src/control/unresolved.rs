@@ -11,19 +11,6 @@ use crate::config::{Config, NamedServer};
 #[derive(Debug)]
 pub(crate) struct NamedEntry {
     server: NamedServer,
-    name: String,
-    weight: u32,
-    backup: bool,
-    admin: Admin,
-    max_requests: Option<u32>,
-}
-
-/// One that stands for no address.
-#[derive(Debug)]
-pub(crate) struct Unresolved {
-    /// Index of its backend in the table, and its name.
-    pub(crate) backend: usize,
-    pub(crate) backend_name: String,
     /// Its name in the file.
     pub(crate) name: String,
     /// What the file has for its address.
@@ -32,6 +19,12 @@ pub(crate) struct Unresolved {
     pub(crate) backup: bool,
     pub(crate) admin: Admin,
     pub(crate) max_requests: Option<u32>,
+}
+
+/// One that stands for no address.
+#[derive(Debug)]
+pub(crate) struct Unresolved<'a> {
+    pub(crate) entry: &'a NamedEntry,
     /// Why there is none.
     pub(crate) why: String,
 }
@@ -41,9 +34,11 @@ impl NamedEntry {
     pub(super) fn all(config: &Config) -> Arc<[NamedEntry]> {
         let entry = |server: &NamedServer| {
             let spec = &config.spec.backends[server.backend].servers[server.server];
+            let name = &server.question.name;
             NamedEntry {
                 server: server.clone(),
                 name: spec.name.clone(),
+                address: if server.port == 0 { name.clone() } else { format!("{name}:{}", server.port) },
                 weight: spec.weight.unwrap_or(lb_core::defaults::WEIGHT),
                 backup: spec.backup,
                 admin: spec.admin,
@@ -53,28 +48,20 @@ impl NamedEntry {
         config.named.iter().map(entry).collect()
     }
 
-    fn unresolved(&self, why: String) -> Unresolved {
-        let NamedServer { backend, backend_name, question, port, .. } = &self.server;
-        Unresolved {
-            backend: *backend,
-            backend_name: backend_name.clone(),
-            name: self.name.clone(),
-            address: match port {
-                0 => question.name.clone(),
-                port => format!("{}:{port}", question.name),
-            },
-            weight: self.weight,
-            backup: self.backup,
-            admin: self.admin,
-            max_requests: self.max_requests,
-            why,
-        }
+    /// Index of its backend in the table.
+    pub(crate) fn backend(&self) -> usize {
+        self.server.backend
+    }
+
+    /// Name of its backend.
+    pub(crate) fn backend_name(&self) -> &str {
+        &self.server.backend_name
     }
 }
 
 impl Shared {
     /// Those of the table in force, in the order of the file.
-    pub(crate) fn unresolved(&self, current: &Current) -> Vec<Unresolved> {
+    pub(crate) fn unresolved<'a>(&self, current: &'a Current) -> Vec<Unresolved<'a>> {
         let snapshot = &current.table.snapshot;
         let is_there = |entry: &NamedEntry| {
             let servers = snapshot.backends()[entry.server.backend].servers.clone();
@@ -86,9 +73,11 @@ impl Shared {
             return Vec::new();
         }
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let unresolved = missing.into_iter().map(|entry| {
-            let why = names.why_none(&entry.server);
-            entry.unresolved(why.unwrap_or_else(|| "its addresses are being taken up".to_owned()))
+        let unresolved = missing.into_iter().map(|entry| Unresolved {
+            entry,
+            why: names
+                .why_none(&entry.server)
+                .unwrap_or_else(|| "its addresses are being taken up".to_owned()),
         });
         unresolved.collect()
     }

@@ -195,7 +195,7 @@ struct Around<'a> {
     kept: &'a State,
     leaving: HashMap<Identity, Shown>,
     queues: HashMap<Arc<str>, QueueNumbers>,
-    unresolved: Vec<Unresolved>,
+    unresolved: Vec<Unresolved<'a>>,
     now: Duration,
 }
 
@@ -226,7 +226,7 @@ fn backends(table: &Table, around: &Around<'_>, omitted: &mut Omitted) -> Vec<Ba
                 omitted.servers += 1;
             }
         }
-        for unresolved in around.unresolved.iter().filter(|it| it.backend == index) {
+        for unresolved in around.unresolved.iter().filter(|it| it.entry.backend() == index) {
             if room > 0 {
                 room -= 1;
                 list.push(without_address(unresolved));
@@ -281,15 +281,15 @@ fn leaving(shown: &Shown) -> Leaving {
 }
 
 /// A name that stands for no address: nothing can come of it, and that is to be seen.
-fn without_address(it: &Unresolved) -> Server {
+fn without_address(Unresolved { entry, why }: &Unresolved<'_>) -> Server {
     Server {
-        name: it.name.clone(),
-        address: it.address.clone(),
-        admin: it.admin.word().to_owned(),
-        health: format!("no address ({})", it.why),
-        weight: it.weight,
-        backup: it.backup,
-        max_requests: it.max_requests.map(u64::from),
+        name: entry.name.clone(),
+        address: entry.address.clone(),
+        admin: entry.admin.word().to_owned(),
+        health: format!("no address ({why})"),
+        weight: entry.weight,
+        backup: entry.backup,
+        max_requests: entry.max_requests.map(u64::from),
         ..Server::default()
     }
 }
