@@ -623,7 +623,7 @@ fn a_json_line_tells_all(driver: Driver) {
         ("route", "all".into()),
         ("arm", "stable".into()),
         ("choose", "only".into()),
-        ("fallback", false.into()),
+        ("fallback", Value::Null),
         ("backend", "app".into()),
         ("server", "a".into()),
         ("server_zone", Value::Null),

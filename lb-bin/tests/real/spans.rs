@@ -53,7 +53,7 @@ fn spans(collector: &Collector, count: usize) -> Vec<Span> {
     spans
 }
 
-/// What a member of a line is as text; nothing where it is null.
+/// What a member of a line is as text; nothing where it is left out.
 fn member(line: &Value, key: &str) -> Option<String> {
     match &line[key] {
         Value::Null => None,

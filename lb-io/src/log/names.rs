@@ -83,25 +83,24 @@ fn words(parts: &[&str]) -> Piece {
     out.into()
 }
 
-/// Members of a JSON object, with a comma before each.
+/// Those members of a JSON object that there are, with a comma before each.
 fn members(members: &[(&str, Option<&str>)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, value) in members {
-        write::member(&mut out, key);
-        match value {
-            Some(value) => write::quoted(&mut out, value),
-            None => out.extend_from_slice(b"null"),
+        if let Some(value) = value {
+            write::member(&mut out, key);
+            write::quoted(&mut out, value);
         }
     }
     out
 }
 
-/// The member of a JSON object that has a server's labels.
+/// The member of a JSON object that has a server's labels, if it has any.
 fn labels(out: &mut Vec<u8>, labels: &[(Box<str>, Box<str>)]) {
-    write::member(out, "labels");
     if labels.is_empty() {
-        return out.extend_from_slice(b"null");
+        return;
     }
+    write::member(out, "labels");
     for (place, (name, value)) in labels.iter().enumerate() {
         out.push(if place == 0 { b'{' } else { b',' });
         write::quoted(out, name);

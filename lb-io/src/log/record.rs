@@ -18,7 +18,7 @@ pub enum Format {
     /// Words between spaces; what does not apply is `-`.
     #[default]
     Text,
-    /// One JSON object; its schema is `docs/operating/access-log.schema.json`.
+    /// One JSON object, without what does not apply; its schema is `docs/operating/access-log.schema.json`.
     Json,
     /// The "combined" format of Apache's httpd.
     Combined,
@@ -161,23 +161,22 @@ impl Record<'_> {
         string(out, br#","id":"#, self.id.as_bytes());
         self.write_trace(out);
         out.extend_from_slice(self.listener);
-        match request.source {
-            Some(source) => {
-                out.extend_from_slice(br#","client":""#);
-                write::address(out, source);
-                out.push(b'"');
-            }
-            None => out.extend_from_slice(br#","client":null"#),
+        if let Some(source) = request.source {
+            out.extend_from_slice(br#","client":""#);
+            write::address(out, source);
+            out.push(b'"');
         }
         string(out, br#","method":"#, request.part(Part::Method));
         string(out, br#","target":"#, request.part(Part::Target));
         string(out, br#","protocol":"#, self.protocol());
         string(out, br#","host":"#, request.part(Part::Host));
-        out.extend_from_slice(way.route.as_deref().unwrap_or(br#","route":null"#));
+        out.extend_from_slice(way.route.as_deref().unwrap_or_default());
         string(out, br#","arm":"#, way.arm.as_bytes());
         string(out, br#","choose":"#, way.choose.as_bytes());
-        flag(out, br#","fallback":"#, way.fallback);
-        out.extend_from_slice(way.server.as_deref().unwrap_or(NO_SERVER));
+        if way.fallback {
+            out.extend_from_slice(br#","fallback":true"#);
+        }
+        out.extend_from_slice(way.server.as_deref().unwrap_or_default());
         string(out, br#","sticky":"#, way.sticky.map_or("", |(came, _)| came.word()).as_bytes());
         number(out, br#","status":"#, u64::from(end.status));
         string(out, br#","reason":"#, end.reason.map_or("", |reason| reason.word).as_bytes());
@@ -194,13 +193,10 @@ impl Record<'_> {
         timer(out, br#","wait_us":"#, phases.wait_us);
         timer(out, br#","transfer_us":"#, phases.transfer_us);
         number(out, br#","total_us":"#, phases.total_us);
-        match way.snapshot {
-            Some(snapshot) => {
-                out.extend_from_slice(br#","snapshot":""#);
-                write::hex(out, snapshot);
-                out.push(b'"');
-            }
-            None => out.extend_from_slice(br#","snapshot":null"#),
+        if let Some(snapshot) = way.snapshot {
+            out.extend_from_slice(br#","snapshot":""#);
+            write::hex(out, snapshot);
+            out.push(b'"');
         }
         out.extend_from_slice(br#","rate":"#);
         write::fraction(out, self.rate);
@@ -208,22 +204,17 @@ impl Record<'_> {
     }
 
     fn write_trace(&self, out: &mut Vec<u8>) {
-        let Some(span) = self.span else {
-            return out.extend_from_slice(br#","trace_id":null,"span_id":null,"parent_id":null"#);
-        };
+        let Some(span) = self.span else { return };
         out.extend_from_slice(br#","trace_id":""#);
         write::hex(out, (span.trace >> 64) as u64);
         write::hex(out, span.trace as u64);
         out.extend_from_slice(br#"","span_id":""#);
         write::hex(out, span.id);
-        match span.parent {
-            Some(parent) => {
-                out.extend_from_slice(br#"","parent_id":""#);
-                write::hex(out, parent);
-                out.push(b'"');
-            }
-            None => out.extend_from_slice(br#"","parent_id":null"#),
+        if let Some(parent) = span.parent {
+            out.extend_from_slice(br#"","parent_id":""#);
+            write::hex(out, parent);
         }
+        out.push(b'"');
     }
 
     fn write_text(&self, out: &mut Vec<u8>, calendar: &mut Calendar) {
@@ -301,24 +292,20 @@ impl Record<'_> {
     }
 }
 
-/// The server's members where none was asked.
-const NO_SERVER: &[u8] = br#","backend":null,"server":null,"server_zone":null,"labels":null"#;
-
 /// Appends a word after a space, or `-` for none.
 fn word(out: &mut Vec<u8>, text: &str) {
     out.push(b' ');
     out.extend_from_slice(if text.is_empty() { b"-" } else { text.as_bytes() });
 }
 
-/// Appends a member of a JSON object; an empty string is null.
+/// Appends a member of a JSON object, unless it is an empty string.
 fn string(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    out.extend_from_slice(key);
-    if value.is_empty() {
-        return out.extend_from_slice(b"null");
+    if !value.is_empty() {
+        out.extend_from_slice(key);
+        out.push(b'"');
+        write::json(out, value);
+        out.push(b'"');
     }
-    out.push(b'"');
-    write::json(out, value);
-    out.push(b'"');
 }
 
 fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {
@@ -326,18 +313,9 @@ fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {
     write::number(out, value);
 }
 
-fn flag(out: &mut Vec<u8>, key: &[u8], value: bool) {
-    out.extend_from_slice(key);
-    out.extend_from_slice(if value { b"true" } else { b"false" });
-}
-
 fn timer(out: &mut Vec<u8>, key: &[u8], value: Option<u64>) {
-    match value {
-        Some(value) => number(out, key, value),
-        None => {
-            out.extend_from_slice(key);
-            out.extend_from_slice(b"null");
-        }
+    if let Some(value) = value {
+        number(out, key, value);
     }
 }
 
