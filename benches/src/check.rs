@@ -28,7 +28,7 @@ pub fn check(kind: Kind, row: &Row, address: SocketAddr) -> Result<Vec<String>> 
             Shape::Bare => {}
             Shape::Routes => check_routes(&mut client)?,
             Shape::Servers => check_servers(&mut client, &host)?,
-            Shape::Product | Shape::Logged => sessions = check_product(&mut client, &host)?,
+            Shape::Product | Shape::Logged(_) => sessions = check_product(&mut client, &host)?,
         }
     }
     let requests = requests(row, &host, &sessions);

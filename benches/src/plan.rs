@@ -10,12 +10,21 @@ pub enum Shape {
     /// Three servers with least_request, a 10 % split to a fourth, stickiness, X-Forwarded-*, request ids,
     /// all timeouts.
     Product,
-    /// As [`Shape::Product`], with an access log of every request in a file.
-    Logged,
+    /// As [`Shape::Product`], with an access log of every request in a file, ours in this format.
+    Logged(Log),
     /// [`ROUTES`] routes of host and path prefix, to [`ROUTE_BACKENDS`] backends of one server.
     Routes,
     /// One backend of [`SERVERS`] servers with least_request.
     Servers,
+}
+
+/// How lb writes its access log. The others have one format each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// All that we know of a request.
+    Json,
+    /// The line that nginx writes, for those who want to know what ours cost for the same.
+    Combined,
 }
 
 /// Routes in [`Shape::Routes`].
@@ -85,7 +94,7 @@ pub const GUARD_SMALL: &str = "bare/keepalive-64";
 pub const GUARD_LARGE: &str = "bare/1m";
 
 /// All rows, in the order of a run.
-pub const ROWS: [Row; 17] = [
+pub const ROWS: [Row; 18] = [
     Row { name: GUARD_SMALL, shape: Shape::Bare, work: SMALL_64, quick: true },
     Row { name: "bare/keepalive-1024", shape: Shape::Bare, work: SMALL_1024, quick: false },
     Row { name: "bare/new-connection", shape: Shape::Bare, work: NEW_CONNECTION, quick: true },
@@ -98,8 +107,9 @@ pub const ROWS: [Row; 17] = [
     Row { name: "product/100k", shape: Shape::Product, work: KILOBYTES_100, quick: false },
     Row { name: "product/1m", shape: Shape::Product, work: MEGABYTE_1, quick: false },
     Row { name: "product/post-64k", shape: Shape::Product, work: POST_64K, quick: false },
-    Row { name: "logged/keepalive-64", shape: Shape::Logged, work: SMALL_64, quick: false },
-    Row { name: "logged/keepalive-1024", shape: Shape::Logged, work: SMALL_1024, quick: false },
+    Row { name: "logged/keepalive-64", shape: Shape::Logged(Log::Json), work: SMALL_64, quick: false },
+    Row { name: "logged/keepalive-1024", shape: Shape::Logged(Log::Json), work: SMALL_1024, quick: false },
+    Row { name: "combined/keepalive-64", shape: Shape::Logged(Log::Combined), work: SMALL_64, quick: false },
     Row { name: "routes-10000/keepalive-64", shape: Shape::Routes, work: SMALL_64, quick: false },
     Row { name: "servers-1000/keepalive-64", shape: Shape::Servers, work: SMALL_64, quick: false },
     Row { name: "bare/idle-memory", shape: Shape::Bare, work: Work::Idle, quick: true },

@@ -8,10 +8,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::idle::{self, Memory};
-use crate::plan::{Row, Work};
+use crate::plan::{Row, Shape, Work};
 use crate::process::{Running, core_busy_ticks};
 use crate::subject::{self, Kind, Programs, Setup, Subject};
-use crate::{Result, check, launch, wrk};
+use crate::{Result, check, host, launch, wrk};
 
 /// What a run is made of.
 pub struct Options {
@@ -164,6 +164,9 @@ fn try_sample(
         Work::Get { connections, .. } | Work::Post { connections, .. } => connections,
     };
     let load = wrk::Load { connections, seconds: options.seconds, requests };
+    if matches!(row.shape, Shape::Logged(_)) {
+        host::touch_memory();
+    }
     time(options, &subject, &load, &directory)
 }
 

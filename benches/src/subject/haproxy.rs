@@ -77,7 +77,7 @@ frontend web
                 servers(&mut text, index, index + 1, false);
             }
         }
-        Shape::Product | Shape::Logged => {
+        Shape::Product | Shape::Logged(_) => {
             text.push_str(PRODUCT_FRONTEND);
             for (name, from, to) in [
                 ("stable", 0, plan::PRODUCT_SERVERS),
@@ -90,7 +90,7 @@ frontend web
             }
         }
     }
-    if setup.shape == Shape::Logged {
+    if matches!(setup.shape, Shape::Logged(_)) {
         text = text
             .replace("global\n", "global\n    log stdout len 4096 format raw local0\n")
             .replace("    mode http\n", "    mode http\n    log global\n    option httplog\n");

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{CONNECTIONS_MAX, Kind, Setup};
-use crate::plan::{self, Shape};
+use crate::plan::{self, Log, Shape};
 use crate::{Result, launch};
 
 pub(super) fn command(program: &Path, core: usize, setup: &Setup<'_>, kind: Kind) -> Result<Command> {
@@ -34,9 +34,13 @@ bind = \"127.0.0.1:0\"
 ",
         state.display()
     );
-    if setup.shape == Shape::Logged {
-        let log = setup.log("lb");
-        let _ = writeln!(text, "\n[log]\naccess = \"{}\"\nformat = \"json\"", log.display());
+    if let Shape::Logged(log) = setup.shape {
+        let format = match log {
+            Log::Json => "json",
+            Log::Combined => "combined",
+        };
+        let file = setup.log("lb");
+        let _ = writeln!(text, "\n[log]\naccess = \"{}\"\nformat = \"{format}\"", file.display());
     }
     let backend = |text: &mut String, name: &str, from: usize, to: usize, extra: &str| {
         let _ = writeln!(text, "\n[[backend]]\nname = \"{name}\"\n{extra}server = [");
@@ -68,7 +72,7 @@ bind = \"127.0.0.1:0\"
             }
         }
         // X-Forwarded-*, request ids and all timeouts are what it does by default.
-        Shape::Product | Shape::Logged => {
+        Shape::Product | Shape::Logged(_) => {
             text.push_str(
                 "\n[[route]]\nname = \"app\"\nbackend = \"stable\"
 canary = { backend = \"canary\", share = \"10%\", cookie = \"canary\", release = \"1\" }\n",

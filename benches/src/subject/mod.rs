@@ -163,7 +163,8 @@ pub fn start(kind: Kind, programs: &Programs, core: usize, setup: &Setup<'_>) ->
             }
         }
     };
-    let log = (kind == Kind::Haproxy && setup.shape == Shape::Logged).then(|| setup.log("haproxy"));
+    let is_logged = matches!(setup.shape, Shape::Logged(_));
+    let log = (kind == Kind::Haproxy && is_logged).then(|| setup.log("haproxy"));
     let errors = setup.directory.join(format!("{kind}.err"));
     spawn(command, address, log.as_deref(), &errors).map_err(|error| {
         let written = fs::read_to_string(&errors).unwrap_or_default();
@@ -235,7 +236,7 @@ fn relay_command(kind: Kind, core: usize, setup: &Setup<'_>) -> Result<Command> 
 pub fn upstreams(shape: Shape) -> usize {
     match shape {
         Shape::Bare => 1,
-        Shape::Product | Shape::Logged => crate::plan::PRODUCT_SERVERS + 1,
+        Shape::Product | Shape::Logged(_) => crate::plan::PRODUCT_SERVERS + 1,
         Shape::Routes => crate::plan::ROUTE_BACKENDS,
         Shape::Servers => crate::plan::SERVERS,
     }

@@ -33,7 +33,7 @@ fn config(setup: &Setup<'_>, address: SocketAddr) -> String {
     // Two descriptors for each connection.
     let worker_connections = CONNECTIONS_MAX * 2;
     let access_log = match setup.shape {
-        Shape::Logged => format!("{} combined buffer=64k flush=1s", setup.log("nginx").display()),
+        Shape::Logged(_) => format!("{} combined buffer=64k flush=1s", setup.log("nginx").display()),
         _ => "off".to_owned(),
     };
     let mut text = format!(
@@ -80,7 +80,7 @@ http {{
             server(&mut text, address, "", "        location / { proxy_pass http://app; }\n");
         }
         Shape::Routes => routes(&mut text, setup, address),
-        Shape::Product | Shape::Logged => product(&mut text, setup, address),
+        Shape::Product | Shape::Logged(_) => product(&mut text, setup, address),
     }
     text.push_str("}\n");
     text
