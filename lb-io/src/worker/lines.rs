@@ -32,6 +32,10 @@ pub fn line_of(class: Class) -> u8 {
 /// What running a task takes at least, in nanoseconds; it bounds how many are run in a turn where the clock stands still.
 const LEAST_NS: u128 = 1_000;
 
+/// What a line is charged for running one at most: ten turns. No task runs for longer by itself; a thread that the system
+/// held up does, and its class would pay for that.
+const MOST_NS: u128 = 2_000_000;
+
 /// The lines, and what each has had.
 #[derive(Debug, Default)]
 pub struct Lines {
@@ -85,7 +89,12 @@ impl Lines {
             return None;
         }
         let wanting = (0..LINES).filter(|line| !self.lines[*line].is_empty());
-        self.served = wanting.min_by_key(|line| self.had[*line])?;
+        let Some(served) = wanting.min_by_key(|line| self.had[*line]) else {
+            // Nobody has missed anything: what one has had more than another is forgotten.
+            self.pace = self.had.into_iter().max().unwrap_or_default();
+            return None;
+        };
+        self.served = served;
         self.pace = self.had[self.served];
         self.lines[self.served].pop_front()
     }
@@ -104,7 +113,7 @@ impl Lines {
     pub fn charge(&mut self, took: Duration) {
         let took = took.as_nanos().max(LEAST_NS);
         self.left = self.left.saturating_sub(took);
-        self.had[self.served] += took * SCALE / self.shares[self.served];
+        self.had[self.served] += took.min(MOST_NS) * SCALE / self.shares[self.served];
     }
 }
 
@@ -159,6 +168,32 @@ mod tests {
             lines.push(line_of(Class::Silver), task);
         }
         assert_eq!(turn(&mut lines, [4; LINES], false).len(), 50);
+    }
+
+    #[test]
+    fn who_was_held_up_pays_little_for_it() {
+        let mut lines = lines(60, 30, 10);
+        (0..50).for_each(|task| lines.push(line_of(Class::Platinum), task));
+        (50..60).for_each(|task| lines.push(line_of(Class::Silver), task));
+        had(&mut lines, [5; LINES], 100);
+        while lines.served() != usize::from(line_of(Class::Silver)) {
+            lines.begin(TURN);
+            let task = lines.next().unwrap();
+            lines.push(lines.served() as u8, task);
+            lines.charge(Duration::from_micros(5));
+        }
+        lines.charge(Duration::from_secs(1));
+        let turns = (0..).take_while(|_| turn(&mut lines, [5; LINES], true).iter().all(|ran| ran.0 != 3));
+        assert_eq!(turns.count(), 60, "turns until platinum has had six times ten of them");
+        // A moment in which nobody wants anything ends it.
+        lines.begin(TURN);
+        lines.next();
+        lines.charge(Duration::from_secs(1));
+        lines.drain().for_each(drop);
+        assert_eq!(lines.next(), None);
+        (0..50).for_each(|task| lines.push(line_of(Class::Platinum), task));
+        lines.push(line_of(Class::Silver), 50);
+        assert!(turn(&mut lines, [5; LINES], true).iter().any(|ran| ran.0 == 3));
     }
 
     /// What each line has had, in microseconds, after so many turns in which all want more than there is.
