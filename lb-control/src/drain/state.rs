@@ -248,11 +248,16 @@ impl Leaving {
             self.used = at;
         }
         let is_over = self.until.is_some_and(|until| until <= at);
-        let moves = is_over && !std::mem::replace(&mut self.over, is_over);
+        let was_over = std::mem::replace(&mut self.over, is_over);
+        let moves = is_over && !was_over;
         let moves =
             moves.then(|| format!("its drain is over: its sessions move, with {in_flight} in flight"));
         let is_open = is_open && !is_over;
         let quiet = at.saturating_sub(self.used);
+        if was_over && !is_over {
+            // It was given more time: its sessions may come again.
+            self.empty = Empty::No;
+        }
         let emptied = match self.empty {
             Empty::After(_) if is_used => {
                 self.empty = Empty::No;

@@ -178,6 +178,25 @@ fn a_reload_does_not_restart_the_clock_and_another_end_counts_from_the_same_begi
 }
 
 #[test]
+fn a_drain_that_is_given_more_time_after_its_end_ends_again() {
+    let mut world = World::new(true);
+    assert!(world.come(1));
+    world.file(10, Admin::Drain, after(60));
+    world.look(20);
+    world.leave(20);
+    let over = "app/a its drain is over: its sessions move, with 0 in flight";
+    let empty = "app/a empty after 10 s: nothing is under way, and nobody comes any more";
+    assert_eq!(world.look(70), [over, empty]);
+    world.file(100, Admin::Drain, after(300));
+    let quiet = "app/a empty after 10 s: none of its sessions has come for 60 s";
+    assert_eq!(world.look(101), ["app/a drains until 06:05 UTC with 0 in flight", quiet]);
+    assert!(world.come(102), "its session is its own again");
+    assert_eq!(world.look(103), ["app/a in use again: 1 in flight"]);
+    world.leave(103);
+    assert_eq!(world.look(310)[..1], [over]);
+}
+
+#[test]
 fn a_moment_follows_the_clock_on_the_wall() {
     let mut world = World::new(true);
     world.file(10, Admin::Drain, at(100));
