@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use lb_core::spec::{SecretKey, Secrets, SigningKey, Spec};
+use lb_core::spec::{Policy, SecretKey, Secrets, SigningKey, Spec};
 
 use super::reader::Located;
 use super::source::{SourceFile, Span};
@@ -103,7 +103,7 @@ pub(super) fn find(
 fn needs_keys(spec: &Spec) -> bool {
     spec.routes.iter().any(|route| route.canary.is_some())
         || spec.backends.iter().any(|backend| {
-            backend.sticky.is_some() || matches!(backend.balance, lb_core::spec::Policy::Rendezvous)
+            backend.sticky.is_some() || matches!(backend.balance, Policy::Rendezvous | Policy::Maglev)
         })
 }
 
