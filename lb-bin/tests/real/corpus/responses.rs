@@ -33,6 +33,8 @@ struct Script {
     bytes: Vec<u8>,
     piece: usize,
     ends: bool,
+    /// Opened when all of it has been sent.
+    sent: Gate,
 }
 
 /// Runs all cases through one `lb`, the server's bytes in pieces of `piece`, and tells of all that went wrong.
@@ -52,12 +54,9 @@ fn replay(driver: Driver, piece: usize, legacy: bool) {
             // A head at the bound in single bytes is 65,536 segments.
             let large = script.bytes.len() > 4_000;
             let piece = if large { script.piece.max(999) } else { script.piece };
-            for piece in script.bytes.chunks(piece) {
-                if conversation.write(piece).is_err() {
-                    return;
-                }
-            }
-            if script.ends {
+            let is_sent = script.bytes.chunks(piece).all(|piece| conversation.write(piece).is_ok());
+            script.sent.open();
+            if script.ends || !is_sent {
                 return;
             }
         }
@@ -69,9 +68,11 @@ fn replay(driver: Driver, piece: usize, legacy: bool) {
     let cases: Vec<_> = all.iter().filter(|case| case.legacy == legacy).collect();
     assert!(!cases.is_empty());
     for case in cases {
-        *script.lock().unwrap() = Script { bytes: case.received(), piece, ends: case.ends };
+        let sent = Gate::new();
+        let next = Script { bytes: case.received(), piece, ends: case.ends, sent: sent.clone() };
+        *script.lock().unwrap() = next;
         let connections = origin.connections();
-        if let Err(what) = one(&lb, case, connections) {
+        if let Err(what) = one(&lb, case, connections, &sent) {
             wrong.push(format!("{} ({}): {what}", case.name, case.class));
             // What it left in the pool must not be the next case's.
             let mut client = Client::connect(lb.web());
@@ -82,7 +83,7 @@ fn replay(driver: Driver, piece: usize, legacy: bool) {
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-fn one(lb: &Lb, case: &ResponseCase, connection: usize) -> Result<(), String> {
+fn one(lb: &Lb, case: &ResponseCase, connection: usize, all_sent: &Gate) -> Result<(), String> {
     let mut client = Client::connect(lb.web());
     let sent = case.sent();
     let _ = client.try_send(&sent);
@@ -124,6 +125,8 @@ fn one(lb: &Lb, case: &ResponseCase, connection: usize) -> Result<(), String> {
     if case.closes || tunnel {
         client = Client::connect(lb.web());
     }
+    // What comes behind the response makes its connection useless, once it is there.
+    all_sent.wait();
     let _ = client.try_send(AGAIN);
     match client.try_response("GET") {
         Ok(Some(again)) if again.status() == 200 => {
