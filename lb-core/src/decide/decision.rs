@@ -137,7 +137,7 @@ impl Decision {
     /// of another arm if that may be, or, only when there is no other, one that was tried. `None` if nobody can
     /// serve, or if `table` is of another content than the one that the decision was made with
     /// ([`Snapshot::hash`](crate::Snapshot::hash); that of an equal spec will do): then the request is to be decided
-    /// anew. `random` may be the bits that `decide` had or fresh ones: the session stays what it was, and so does the arm
+    /// anew. A further attempt takes nobody's turn of a round robin. `random` may be the bits that `decide` had or fresh ones: the session stays what it was, and so does the arm
     /// that it belongs to.
     ///
     /// Whether another attempt is safe and within budget is the caller's to know. A server that only closed a pooled
@@ -157,7 +157,11 @@ impl Decision {
         let served = round
             .serve(&self.client, tried, &mut Silent)
             .or_else(|| round.serve(&self.client, &[], &mut Silent));
-        let (arm, picked) = served?;
+        let (arm, mut picked) = served?;
+        if !tried.is_empty() {
+            // Else the next turn would be that of the server that has just failed, each time.
+            picked.cursor = None;
+        }
         Some(Decision { arm, picked, ..*self })
     }
 

@@ -215,6 +215,26 @@ fn again_goes_elsewhere_and_only_then_back() {
     assert!(!first.write_cookies(&other, false, &mut Vec::new()));
 }
 
+/// With two servers of which one fails, the failing one would be first each time if a retry took the other one's turn.
+#[test]
+fn again_takes_no_turn() {
+    let table = table(&one(Policy::RoundRobin, vec![server("a", 1), server("b", 1)]));
+    let mut client = Client::new(0);
+    let mut firsts = Vec::new();
+    for _ in 0..4 {
+        let first = client.decide(&table);
+        firsts.push(whereto(&table, &first).1);
+        first.take(&table, &mut client.cursors, client.now).unwrap().finish(Outcome::Failed, client.now);
+        if firsts.last().is_some_and(|name| name == "a") {
+            let next = first.again(&table, &client.cursors, &[first.server()], client.now, 5).unwrap();
+            assert_eq!(whereto(&table, &next).1, "b");
+            let permit = next.take(&table, &mut client.cursors, client.now).unwrap();
+            permit.finish(Outcome::Responded { status: 200 }, client.now);
+        }
+    }
+    assert_eq!(firsts, ["a", "b", "a", "b"]);
+}
+
 #[test]
 fn again_goes_to_the_other_arm_when_its_own_is_used_up() {
     let table = table(&split("100%", |_| ()));
