@@ -474,7 +474,8 @@ fn no_address(server: &Server) -> Option<&str> {
 
 /// What is left on a server that is to leave, and for how long its sessions may stay.
 fn left(at: f64, leaving: &Leaving) -> Vec<String> {
-    let empty = leaving.idle_s.map(|idle| format!("empty {}", age(idle)));
+    let word = if leaving.empty_after_s.is_some() { "empty" } else { "idle" };
+    let empty = leaving.idle_s.map(|idle| format!("{word} {}", age(idle)));
     let end = match leaving.until {
         _ if leaving.over => Some("over".to_owned()),
         until => until.map(|until| format!("{} left", age(until - at))),

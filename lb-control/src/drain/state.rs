@@ -300,7 +300,7 @@ impl Leaving {
 }
 
 impl Shown {
-    /// `drain, 3 in flight, until 12:30 UTC`, `drain, over, empty since 41 s`, `maintenance, empty since 2 h`.
+    /// `drain, 3 in flight, until 12:30 UTC`, `drain, idle since 41 s`, `maintenance, empty since 2 h`.
     pub(crate) fn words(&self, now: Moment) -> String {
         let mut words = self.admin.word().to_owned();
         if self.over {
@@ -308,7 +308,10 @@ impl Shown {
         }
         match self.idle {
             None => words.push_str(&format!(", {} in flight", self.in_flight)),
-            Some(idle) => words.push_str(&format!(", empty since {}", time(idle))),
+            Some(idle) => {
+                let word = if self.empty_after.is_some() { "empty" } else { "idle" };
+                words.push_str(&format!(", {word} since {}", time(idle)));
+            }
         }
         if let Some((moment, _)) = self.until.filter(|_| !self.over) {
             words.push_str(&format!(", until {}", moment.seen_from(now)));

@@ -124,7 +124,7 @@ fn a_drain_keeps_its_sessions_until_its_end_and_says_when_it_is_empty() {
     assert_eq!(world.shown(20), "drain, 1 in flight, until 06:10 UTC");
     assert_eq!(world.look(30), [""; 0]);
     world.leave(30);
-    assert_eq!(world.shown(71), "drain, empty since 41 s, until 06:10 UTC");
+    assert_eq!(world.shown(71), "drain, idle since 41 s, until 06:10 UTC");
     assert_eq!(world.look(71), [""; 0], "its client may only be thinking");
     assert!(world.come(72));
     assert_eq!(world.look(73), [""; 0]);
