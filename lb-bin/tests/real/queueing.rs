@@ -1,5 +1,7 @@
 //! Servers with a bound on their requests, and requests that wait for room.
 
+mod able;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -91,6 +93,7 @@ impl Desk {
     }
 }
 
+/// The file of these servers, each with this bound.
 fn limited(most: u32, rest: &str) -> String {
     format!("[defaults.server]\nmax_requests = {most}\n{rest}")
 }
@@ -304,10 +307,15 @@ fn a_full_server_is_not_a_dead_one(driver: Driver) {
     await_queue(&lb, 1);
     let page = lb.admin_get("/explain?url=http://shop.example/").text();
     assert!(page.contains("a is full with 1 of 1 in flight") && page.contains("the request waits"), "{page}");
+    // Nor is it for those that come while others wait.
+    let mut too = ask(lb.web(), "/too");
+    await_queue(&lb, 2);
     assert_eq!(spare.connections(), 0);
     // Once it is dead, those who wait go to the backup.
     primary.kill();
-    assert_eq!((waits.response().text(), served.response().text()), ("spare".to_owned(), "spare".to_owned()));
+    for client in [&mut waits, &mut served, &mut too] {
+        assert_eq!(client.response().text(), "spare");
+    }
     desk.open();
 }
 

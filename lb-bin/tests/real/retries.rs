@@ -31,6 +31,7 @@ on_both_drivers! {
     what_is_not_listed_is_not_tried_again,
     who_leaves_during_a_pause_is_let_go,
     a_closed_pooled_connection_is_no_retry,
+    without_retries_nothing_is_sent_twice,
     a_full_server_is_not_waited_for_with_an_answer_in_hand,
 }
 
@@ -451,6 +452,24 @@ fn a_closed_pooled_connection_is_no_retry(driver: Driver) {
     assert_eq!((got.status(), got.text().as_str()), (200, "b"), "{got:?}");
     assert_eq!(a.connections(), 2, "the pooled one, and one that was new");
     lb.access_line(&["/again", "\"attempts\":3"]);
+}
+
+fn without_retries_nothing_is_sent_twice(driver: Driver) {
+    let a = Origin::scripted(|conversation| {
+        conversation.request();
+        let _ = conversation.write(ok("a"));
+        // It says that it will stay, and leaves with the next request.
+        conversation.request();
+    });
+    let lb = Setup::new(driver, format!("[retry]\nretries = 0\n{}", one_server(&a))).workers(1).start();
+    assert_eq!(get(lb.web(), "a", "/").text(), "a");
+    let got = get(lb.web(), "a", "/once");
+    let times = String::from_utf8(a.all_received()).unwrap().matches("GET /once ").count();
+    match got.status() {
+        // The connection had been idle for longer than is sure to be open.
+        200 => assert_eq!((times, a.connections()), (1, 2)),
+        status => assert_eq!((status, times, a.connections()), (502, 1, 1)),
+    }
 }
 
 fn a_full_server_is_not_waited_for_with_an_answer_in_hand(driver: Driver) {

@@ -70,7 +70,7 @@ enum Found {
 
 /// A connection of the pool, or the right to make one.
 fn find(worker: &Worker, task: TaskIndex, want: Want<'_>) -> Option<Found> {
-    let idle = worker.pools.borrow_mut().take(want.pool, worker.now(), want.max_idle);
+    let idle = worker.pools.borrow_mut().take(want.pool, want.server, worker.now(), want.max_idle);
     let Some(Idle { conn, .. }) = idle else { return want.server.connect().map(Found::Room) };
     worker.slot(conn, |slot| slot.owner = Owner::Task(task));
     worker.clear_deadline(conn);
@@ -87,7 +87,7 @@ async fn seek(worker: &Worker, task: TaskIndex, down: ConnKey, want: Want<'_>) -
     let found = loop {
         // Who was taken out of the line and found nothing all the same was overtaken.
         let is_new = worker.seek(want.server, task);
-        let too_old = worker.pools.borrow().oldest_of(want.pool);
+        let too_old = worker.pools.borrow().oldest_of(want.pool, want.server);
         if let Some(found) = find(worker, task, want) {
             break Ok(found);
         }

@@ -248,7 +248,10 @@ impl Exchange<'_> {
                     return Some(Attempt::Switched);
                 }
                 Found::PassedOver(status, framing) => {
-                    let whole = self.drop_body(up, framing) && self.upload.done && !progress.upload_broken;
+                    let whole = self.drop_body(up, framing)
+                        && self.upload.done
+                        && !progress.upload_broken
+                        && !worker.has_unsent(up);
                     return Some(Attempt::PassedOver { status, reusable: progress.reusable && whole });
                 }
                 Found::Client(reason) => return Some(Attempt::Client(reason)),

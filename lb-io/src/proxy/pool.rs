@@ -38,6 +38,12 @@ struct Pool {
     idle: Vec<Idle>,
 }
 
+impl Pool {
+    fn is_of(&self, live: &ServerLive) -> bool {
+        std::ptr::eq(&*self.live, live)
+    }
+}
+
 /// The pools of one worker.
 #[derive(Debug, Default)]
 pub struct Pools {
@@ -105,9 +111,16 @@ impl Pools {
         pool.idle.drain(..).map(|idle| idle.conn).collect()
     }
 
-    /// Takes the newest idle connection, unless it has been idle for longer than `max_age`.
-    pub fn take(&mut self, pool: u32, now: Duration, max_age: Option<Duration>) -> Option<Idle> {
-        let idle = &mut self.pools.get_mut(pool as usize)?.as_mut()?.idle;
+    /// Takes the newest idle connection to `live`, unless it has been idle for longer than `max_age`. `pool` is where an
+    /// older table has it, perhaps: where it is gone, its place may be another server's.
+    pub fn take(
+        &mut self,
+        pool: u32,
+        live: &ServerLive,
+        now: Duration,
+        max_age: Option<Duration>,
+    ) -> Option<Idle> {
+        let idle = &mut self.pools.get_mut(pool as usize)?.as_mut().filter(|pool| pool.is_of(live))?.idle;
         let newest = idle.last()?;
         if max_age.is_some_and(|max_age| now.saturating_sub(newest.since) >= max_age) {
             return None;
@@ -119,8 +132,8 @@ impl Pools {
     /// Puts a connection into the pool of `live`. Returns its place, or None if there is no such pool any
     /// more or it is full.
     pub fn put(&mut self, pool: u32, live: &ServerLive, idle: Idle) -> Option<u32> {
-        let pool = self.pools.get_mut(pool as usize)?.as_mut()?;
-        if !std::ptr::eq(&*pool.live, live) || pool.idle.len() >= IDLE_PER_SERVER {
+        let pool = self.pools.get_mut(pool as usize)?.as_mut().filter(|pool| pool.is_of(live))?;
+        if pool.idle.len() >= IDLE_PER_SERVER {
             return None;
         }
         self.idle += 1;
@@ -133,18 +146,10 @@ impl Pools {
         self.by_live.get(&std::ptr::from_ref(live).addr()).copied()
     }
 
-    fn idle_of(&self, pool: u32) -> &[Idle] {
-        self.pools.get(pool as usize).and_then(Option::as_ref).map_or(&[], |pool| &pool.idle)
-    }
-
-    /// Whether a pool has a connection to take.
-    pub fn has_idle(&self, pool: u32) -> bool {
-        !self.idle_of(pool).is_empty()
-    }
-
-    /// The connection of a pool that was given back first.
-    pub fn oldest_of(&self, pool: u32) -> Option<ConnKey> {
-        self.idle_of(pool).first().map(|idle| idle.conn)
+    /// The connection to `live` that was given back first.
+    pub fn oldest_of(&self, pool: u32, live: &ServerLive) -> Option<ConnKey> {
+        let pool = self.pools.get(pool as usize)?.as_ref().filter(|pool| pool.is_of(live))?;
+        pool.idle.first().map(|idle| idle.conn)
     }
 
     /// One of the connections that have been idle for longest: of each pool the first is looked at.

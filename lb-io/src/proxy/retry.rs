@@ -10,10 +10,10 @@ use std::time::Duration;
 use lb_core::{BackendIndex, Decision, Outcome, RetryRules, ServerIndex};
 
 use super::exchange::Exchange;
-use super::take::{Taken, decide_again};
+use super::take::{Taken, again};
 use crate::reason::{CLIENT_LEFT, Reason, STOPPED};
+use crate::worker::Current;
 use crate::worker::tasks::wait;
-use crate::worker::{Current, Worker};
 
 /// Servers that one exchange tries at most: one more than the most retries that can be configured.
 const TRIED_SERVERS: usize = lb_core::defaults::RETRIES_MAX as usize + 1;
@@ -54,7 +54,7 @@ impl Retries {
     }
 
     /// The same and this one; none at the bound.
-    fn tried_and(&mut self, server: ServerIndex) -> Option<&[ServerIndex]> {
+    pub(super) fn tried_and(&mut self, server: ServerIndex) -> Option<&[ServerIndex]> {
         let count = usize::from(self.tried_count) + 1;
         if count == TRIED_SERVERS {
             return None;
@@ -91,8 +91,8 @@ impl Exchange<'_> {
         };
         let rules = rules(&current, &decision);
         let nothing_sent = !self.upload.begun;
-        // Of a request of which nothing was sent, further attempts repeat nothing: they do not count against the
-        // retries, but they are on the budget.
+        // Of a request of which nothing was sent, further attempts repeat nothing: as long as there are other servers they
+        // are made, be the retries used up or not, but they are on the budget.
         let allowed =
             rules.retries > 0 && (stale || nothing_sent || u32::from(self.retries.used) < rules.retries);
         let is_reason = stale || if nothing_sent { rules.on_connect } else { rules.on_closed };
@@ -137,7 +137,7 @@ impl Exchange<'_> {
             return false;
         }
         self.memory.decision = Some(next);
-        self.retries.next = self.take(&current);
+        self.retries.next = self.take_decided(&current);
         if self.retries.next.is_none() {
             // Nobody waits for room with an answer in hand.
             self.memory.decision = Some(decision);
@@ -210,9 +210,4 @@ impl Exchange<'_> {
         let random = self.worker.randomness.borrow_mut().lot();
         rules(current, decision).wait_before(self.retries.used.into(), random)
     }
-}
-
-/// Another server than those that were tried.
-fn again(worker: &Worker, current: &Current, decision: &Decision, tried: &[ServerIndex]) -> Option<Decision> {
-    decide_again(worker, current, decision, tried).filter(|next| !tried.contains(&next.server()))
 }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lb_core::{BackendIndex, Cursors, RetryBudget, Table};
+use lb_core::spec::Admin;
+use lb_core::{BackendIndex, Cursors, RetryBudget, ServerIndex, Table};
 
 use lb_core::snapshot::Backend;
 
-use super::queue::{Queue, Queues};
+use super::queue::{Queue, Queues, Reach};
 use crate::driver::ConnKey;
 use crate::log::names::Names;
 use crate::log::record::Format;
@@ -29,11 +30,14 @@ pub struct Current {
     /// What access log lines say of it; none: there is no access log.
     pub names: Option<Names>,
     /// Where requests wait for servers with room, by backend; none where all servers take what comes.
-    queues: Box<[Option<Arc<Queue>>]>,
+    queues: Box<[Option<Line>]>,
     budgets: Budgets,
     /// Place in the snapshot, by listener of ours.
     listeners: Box<[u32]>,
 }
+
+/// Where requests wait for a backend's servers, and which these are.
+type Line = (Arc<Queue>, Reach);
 
 /// What retries may cost, by backend. Tables share them: exchanges under way spend what is spent.
 type Budgets = Box<[Rc<RefCell<RetryBudget>>]>;
@@ -51,13 +55,29 @@ impl Current {
 
     /// Where requests wait for a backend, if its servers have bounds.
     pub fn queue(&self, backend: BackendIndex) -> Option<&Arc<Queue>> {
-        self.queues[backend.0 as usize].as_ref()
+        self.queues[backend.0 as usize].as_ref().map(|(queue, _)| queue)
+    }
+
+    /// The servers that new requests of a backend go to, as its queue has them. A server may have been given a bound by a
+    /// later table than this one, so there may be requests that wait and none known here.
+    pub fn reach(&self, backend: BackendIndex, queue: &Queue) -> Reach {
+        let known = self.queues[backend.0 as usize].as_ref();
+        known.map_or_else(|| reach(&self.table, backend, queue), |(_, reach)| Arc::clone(reach))
     }
 
     /// What retries of a backend's exchanges may cost.
     pub fn budget(&self, backend: BackendIndex) -> RefMut<'_, RetryBudget> {
         self.budgets[backend.0 as usize].borrow_mut()
     }
+}
+
+fn reach(table: &Table, backend: BackendIndex, queue: &Queue) -> Reach {
+    let (snapshot, servers) = (&table.snapshot, table.snapshot.backend(backend).servers.clone());
+    let is_open = |index: &u32| {
+        let server = snapshot.server(ServerIndex(*index));
+        server.admin == Admin::Ready && server.weight > 0
+    };
+    queue.reach(servers.filter(is_open).map(|index| table.server_live(ServerIndex(index))))
 }
 
 /// The budgets for a table: a backend keeps what it has saved by its name.
@@ -88,8 +108,15 @@ pub(super) fn current_of(
     // A snapshot without one of our listeners is not published; its first one's rules would do no harm.
     let listeners =
         listener_names.iter().map(|name| table.snapshot.listener_index(name).unwrap_or(0)).collect();
-    let backends = table.snapshot.backends().iter();
-    let queues = backends.map(|backend| backend.queue.map(|_| queues.of(&backend.name))).collect();
+    let backends = (0..).map(BackendIndex).zip(table.snapshot.backends());
+    let queues = backends.map(|(index, backend)| {
+        backend.queue.map(|_| {
+            let queue = queues.of(&backend.name);
+            let reach = reach(&table, index, &queue);
+            (queue, reach)
+        })
+    });
+    let queues = queues.collect();
     let names = format.map(|format| Names::of(&table.snapshot, format));
     (
         Current {

@@ -139,9 +139,13 @@ impl Worker {
     pub(super) fn answer_asked(&self) {
         let siblings = self.siblings.borrow();
         while let Some(Asked { server, seeker, left }) = siblings.take_asked() {
-            let pool = self.pools.borrow().of(&server).filter(|pool| self.pools.borrow().has_idle(*pool));
+            let pools = self.pools.borrow();
+            let pool = pools.of(&server).filter(|pool| pools.oldest_of(*pool, &server).is_some());
+            drop(pools);
             match pool {
-                Some(pool) if siblings.seekers().leave(&server, seeker) => self.lend_or_wake(pool, seeker),
+                Some(pool) if siblings.seekers().leave(&server, seeker) => {
+                    self.lend_or_wake(pool, &server, seeker)
+                }
                 // It has one meanwhile.
                 Some(_) => {}
                 None if left > 1 => siblings.ask(Asked { server, seeker, left: left - 1 }),
@@ -158,7 +162,7 @@ impl Worker {
         }
         let next = self.siblings.borrow().seekers().next(server);
         match next {
-            Some(seeker) => self.lend_or_wake(pool, seeker),
+            Some(seeker) => self.lend_or_wake(pool, server, seeker),
             None if server.has_excess_connections() => self.close_upstream(conn),
             None => {}
         }
@@ -177,11 +181,11 @@ impl Worker {
     }
 
     /// Wakes who was granted a place at a server, with a connection where it could not make one.
-    pub(super) fn wake_granted(&self, server: &ServerLive, place: Place) {
+    pub(crate) fn wake_granted(&self, server: &ServerLive, place: Place) {
         let is_at_bound = server.max_connections().is_some_and(|most| server.connections() >= most);
         let pool = self.pools.borrow().of(server).filter(|_| is_at_bound);
         match pool {
-            Some(pool) => self.lend_or_wake(pool, place),
+            Some(pool) => self.lend_or_wake(pool, server, place),
             None => self.wake(place),
         }
     }
@@ -191,22 +195,22 @@ impl Worker {
         let current = self.current();
         for (server, pool) in current.table.live.servers().iter().zip(&current.pools) {
             while server.has_excess_connections() {
-                let Some(oldest) = self.pools.borrow().oldest_of(*pool) else { break };
+                let Some(oldest) = self.pools.borrow().oldest_of(*pool, server) else { break };
                 self.close_upstream(oldest);
             }
         }
     }
 
     /// Wakes a task, and hands it an idle connection if it is another worker's; one of ours finds it in the pool.
-    fn lend_or_wake(&self, pool: u32, place: Place) {
-        if place.worker == self.siblings.borrow().me() || !self.lend(pool, place) {
+    fn lend_or_wake(&self, pool: u32, server: &ServerLive, place: Place) {
+        if place.worker == self.siblings.borrow().me() || !self.lend(pool, server, place) {
             self.wake(place);
         }
     }
 
-    fn lend(&self, pool: u32, place: Place) -> bool {
+    fn lend(&self, pool: u32, server: &ServerLive, place: Place) -> bool {
         loop {
-            let idle = self.pools.borrow_mut().take(pool, self.now(), None);
+            let idle = self.pools.borrow_mut().take(pool, server, self.now(), None);
             let Some(Idle { conn, since, until }) = idle else { return false };
             self.slot(conn, |slot| slot.owner = Owner::None);
             if !self.is_quiet(conn) {
@@ -254,7 +258,7 @@ impl Worker {
         self.note_readable(conn, false);
         let pool = self.pools.borrow().of(&server);
         let kept = pool.is_some_and(|pool| self.keep_idle(conn, pool, &server, since, until));
-        if !kept {
+        if !kept || server.has_excess_connections() {
             self.close_upstream(conn);
         }
     }

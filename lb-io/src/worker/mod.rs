@@ -285,6 +285,8 @@ impl Worker {
             self.close_upstream(conn);
         }
         self.close_excess();
+        // For who waits servers may have come, gone, and been given more room.
+        self.look_again_at.set(Duration::ZERO);
     }
 
     /// The numbers of the worker as a whole.

@@ -5,8 +5,13 @@
 //! they have none, each request costs a lock for a few instructions: they wait for servers anyway.
 //!
 //! Who ends an attempt *grants* its place to the first that can use it: that one is woken, on its own worker, and takes
-//! the place by the same bound as everybody. Newcomers stand behind whoever waits, so places are not taken from under
-//! those that they were granted to, but for the blink of an eye; who finds none after all stays where it stood.
+//! the place by the same bound as everybody. Newcomers stand behind whoever waits for the same server, so places are not
+//! taken from under those that they were granted to, but for the blink of an eye; who finds none after all stays where it
+//! stood, and a place that it had no use for passes on.
+//!
+//! Not everybody can use every server: a session waits for its own, a retried request not for those that it has tried, and
+//! who was decided by an older table knows its servers and no others. So there is one line for each that is waited for
+//! alone, and one for each set of servers; numbers give the order over all of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -32,12 +37,51 @@ pub struct Place {
     pub task: TaskIndex,
 }
 
+/// The servers that a table sends new requests of a backend to: their addresses, in order. Whoever holds it holds the table,
+/// so no other server comes to have one of them.
+pub type Reach = Arc<[usize]>;
+
+/// What a request waits for.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    /// Room at this server.
+    One(&'a ServerLive),
+    /// Room at any of these.
+    Any(&'a Reach),
+}
+
+/// Where a waiter stands: with who waits for the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineKey {
+    /// Address of the server.
+    One(usize),
+    /// Address of the set.
+    Any(usize),
+}
+
+impl Wanted<'_> {
+    fn key(self) -> LineKey {
+        match self {
+            Wanted::One(server) => LineKey::One(address(server)),
+            Wanted::Any(reach) => LineKey::Any(reach.as_ptr().addr()),
+        }
+    }
+}
+
 /// A request's place in the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     number: u64,
-    /// Address of the one server that it waits for; none: any.
-    own: Option<usize>,
+    line: LineKey,
+}
+
+/// Who is to be woken by one that stays.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Who was granted the place that it had no use for, and of which server it is.
+    pub granted: Option<(usize, Place)>,
+    /// Who stands in front of the line that it has left.
+    pub front: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -46,6 +90,15 @@ struct Waiter {
     place: Place,
     /// Address of the server at which a place was granted to it.
     granted: Option<usize>,
+    /// Address of a server that had room it could not use, until it looks again.
+    useless: Option<usize>,
+}
+
+impl Waiter {
+    /// Whether it stands in the way of who comes later and wants room at this server.
+    fn is_before(&self, server: usize) -> bool {
+        self.useless != Some(server) && self.granted.is_none_or(|granted| granted == server)
+    }
 }
 
 /// By number. Those with a grant are few, and mostly in front.
@@ -54,10 +107,12 @@ type Line = VecDeque<Waiter>;
 #[derive(Debug, Default)]
 struct Lines {
     next: u64,
-    /// Who takes any server.
-    any: Line,
+    /// Who takes any of a set of servers. There are as many sets as tables have waiters, as a rule one.
+    any: Vec<(Reach, Line)>,
     /// Who waits for one server, by its address. They stand in nobody's way at the others.
-    own: HashMap<usize, Line>,
+    one: HashMap<usize, Line>,
+    /// Sets that somebody holds.
+    reaches: Vec<Weak<[usize]>>,
 }
 
 /// The requests that wait for one backend.
@@ -87,24 +142,34 @@ impl Queue {
         self.entered.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody stands before a newcomer, who wants one server of its own or any.
-    pub fn is_taken(&self, own: Option<&ServerLive>) -> bool {
-        if self.waiting() == 0 {
-            return false;
-        }
-        let lines = self.lines();
-        !lines.any.is_empty() || own.is_some_and(|own| lines.own.contains_key(&address(own)))
+    /// The set of these servers; the same for all who ask for equal ones.
+    pub fn reach<'a>(&self, servers: impl Iterator<Item = &'a Arc<ServerLive>>) -> Reach {
+        let mut addresses: Vec<usize> = servers.map(|server| address(server)).collect();
+        addresses.sort_unstable();
+        let mut lines = self.lines();
+        lines.reaches.retain(|reach| reach.strong_count() > 0);
+        let known = lines.reaches.iter().filter_map(Weak::upgrade).find(|reach| **reach == *addresses);
+        known.unwrap_or_else(|| {
+            let reach: Reach = addresses.into();
+            lines.reaches.push(Arc::downgrade(&reach));
+            reach
+        })
+    }
+
+    /// Whether somebody stands before a newcomer who wants room at this server.
+    pub fn is_taken(&self, server: &ServerLive) -> bool {
+        self.waiting() > 0 && !self.lines().is_first(u64::MAX, address(server))
     }
 
     /// Stands in line, behind all others. None: there are `most` already.
-    pub fn enter(&self, place: Place, own: Option<&ServerLive>, most: u32) -> Option<Ticket> {
+    pub fn enter(&self, place: Place, wanted: Wanted<'_>, most: u32) -> Option<Ticket> {
         let mut lines = self.lines();
         if self.waiting() >= most {
             return None;
         }
-        let ticket = Ticket { number: lines.next, own: own.map(address) };
+        let ticket = Ticket { number: lines.next, line: wanted.key() };
         lines.next += 1;
-        lines.line_mut(ticket.own).push_back(Waiter { number: ticket.number, place, granted: None });
+        lines.insert(wanted, Waiter { number: ticket.number, place, granted: None, useless: None });
         self.entered.fetch_add(1, Ordering::Relaxed);
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // Either whoever ends an attempt sees that somebody waits, or who waits sees that it has ended.
@@ -112,34 +177,56 @@ impl Queue {
         Some(ticket)
     }
 
-    /// Whether it is this one's turn to look for room: a place was granted to it, or nobody stands before it.
+    /// Whether it is this one's turn to look for room: a place was granted to it, or nobody who waits for the same stands
+    /// before it.
     pub fn may_look(&self, ticket: Ticket) -> bool {
-        let lines = self.lines();
-        let Some((line, at)) = lines.find(ticket) else { return false };
-        let nobody_before = |line: &Line| line.front().is_none_or(|first| first.number >= ticket.number);
-        line[at].granted.is_some() || nobody_before(line) && nobody_before(&lines.any)
+        self.lines().find(ticket).is_some_and(|(line, at)| at == 0 || line[at].granted.is_some())
     }
 
-    /// There was no room after all: it stays where it stands.
-    pub fn wait_on(&self, ticket: Ticket) {
+    /// Whether room at this server is for it: a place was granted to it, here or elsewhere, or nobody who can use this one
+    /// stands before it.
+    pub fn is_first(&self, ticket: Ticket, server: &ServerLive) -> bool {
+        let lines = self.lines();
+        let has_grant = lines.find(ticket).is_some_and(|(line, at)| line[at].granted.is_some());
+        has_grant || lines.is_first(ticket.number, address(server))
+    }
+
+    /// There was no room after all: it stays where it stood in the order, and waits for this from now on. Where there is
+    /// room, by what `has_room` says of a server's address, at the server where a place was granted to it, that is nothing
+    /// to it, and passes on to who stands behind it.
+    pub fn wait_on(
+        &self,
+        ticket: &mut Ticket,
+        wanted: Wanted<'_>,
+        has_room: impl Fn(usize) -> bool,
+    ) -> Passed {
         let mut lines = self.lines();
-        if let Some((_, at)) = lines.find(ticket) {
-            lines.line_mut(ticket.own)[at].granted = None;
+        let mut front = None;
+        if ticket.line != wanted.key() {
+            let Some((waiter, next)) = lines.remove(*ticket) else { return Passed::default() };
+            front = next;
+            ticket.line = wanted.key();
+            lines.insert(wanted, waiter);
         }
+        let Some(waiter) = lines.find_mut(*ticket) else { return Passed::default() };
+        let granted = waiter.granted.take().filter(|server| has_room(*server));
+        waiter.useless = granted;
+        // Never to who stands before it: else places that nobody has a use for would go round for ever.
+        let granted = granted.and_then(|server| Some((server, lines.grant(server, ticket.number)?)));
+        Passed { granted, front }
     }
 
     /// Leaves, having taken a place at a server or not. What was granted and not taken passes to the next who can use
-    /// it, who is to be woken.
-    pub fn leave(&self, ticket: Ticket, taken: Option<&ServerLive>) -> Option<Place> {
+    /// it, who is to be woken; or who stands in front of its line now, where this one turns away from what they wait for,
+    /// to another backend (`turns_away`) or another server than theirs.
+    pub fn leave(&self, ticket: Ticket, taken: Option<&ServerLive>, turns_away: bool) -> Option<Place> {
         let mut lines = self.lines();
-        let (_, at) = lines.find(ticket)?;
+        let turns_away = turns_away || taken.is_some_and(|taken| !lines.wants(ticket.line, address(taken)));
+        let (waiter, front) = lines.remove(ticket)?;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        let left = lines.line_mut(ticket.own).remove(at)?.granted;
-        if let Some(own) = ticket.own.filter(|own| lines.own[own].is_empty()) {
-            lines.own.remove(&own);
-        }
-        let left = left.filter(|granted| taken.map(address) != Some(*granted));
-        left.and_then(|server| lines.grant(server))
+        let left = waiter.granted.filter(|granted| taken.map(address) != Some(*granted));
+        let next = left.and_then(|server| lines.grant(server, 0));
+        next.or(front.filter(|_| turns_away))
     }
 
     /// A server has room for one more: grants it to the first who can use it, who is to be woken.
@@ -148,33 +235,98 @@ impl Queue {
         if self.waiting() == 0 {
             return None;
         }
-        self.lines().grant(address(server))
+        self.lines().grant(address(server), 0)
     }
 }
 
 impl Lines {
-    fn line_mut(&mut self, own: Option<usize>) -> &mut Line {
-        match own {
-            None => &mut self.any,
-            Some(own) => self.own.entry(own).or_default(),
+    /// Puts a waiter in its place by its number.
+    fn insert(&mut self, wanted: Wanted<'_>, waiter: Waiter) {
+        let line = match wanted {
+            Wanted::One(server) => self.one.entry(address(server)).or_default(),
+            Wanted::Any(reach) => {
+                let known = self.any.iter().position(|(known, _)| Arc::ptr_eq(known, reach));
+                let at = known.unwrap_or_else(|| {
+                    self.any.push((Arc::clone(reach), Line::new()));
+                    self.any.len() - 1
+                });
+                &mut self.any[at].1
+            }
+        };
+        let at = line.partition_point(|other| other.number < waiter.number);
+        line.insert(at, waiter);
+    }
+
+    /// Takes a waiter out, and its line if that is empty now. Tells with it who stands in front there instead, if it did.
+    fn remove(&mut self, ticket: Ticket) -> Option<(Waiter, Option<Place>)> {
+        let (_, at) = self.find(ticket)?;
+        let line = self.line_mut(ticket.line)?;
+        let waiter = line.remove(at)?;
+        let front = line.front().filter(|_| at == 0).map(|front| front.place);
+        if line.is_empty() {
+            match ticket.line {
+                LineKey::One(server) => drop(self.one.remove(&server)),
+                LineKey::Any(set) => self.any.retain(|(reach, _)| reach.as_ptr().addr() != set),
+            }
+        }
+        Some((waiter, front))
+    }
+
+    /// Whether those of a line wait for this server, among others perhaps.
+    fn wants(&self, line: LineKey, server: usize) -> bool {
+        let is_of = |set: usize| self.any.iter().find(|(reach, _)| reach.as_ptr().addr() == set);
+        match line {
+            LineKey::One(one) => one == server,
+            LineKey::Any(set) => is_of(set).is_some_and(|(reach, _)| reach.binary_search(&server).is_ok()),
+        }
+    }
+
+    fn line_mut(&mut self, key: LineKey) -> Option<&mut Line> {
+        match key {
+            LineKey::One(server) => self.one.get_mut(&server),
+            LineKey::Any(set) => {
+                let mut lines = self.any.iter_mut();
+                lines.find(|(reach, _)| reach.as_ptr().addr() == set).map(|(_, line)| line)
+            }
         }
     }
 
     fn find(&self, ticket: Ticket) -> Option<(&Line, usize)> {
-        let line = match ticket.own {
-            None => &self.any,
-            Some(own) => self.own.get(&own)?,
+        let line = match ticket.line {
+            LineKey::One(server) => self.one.get(&server)?,
+            LineKey::Any(set) => &self.any.iter().find(|(reach, _)| reach.as_ptr().addr() == set)?.1,
         };
         let at = line.binary_search_by_key(&ticket.number, |waiter| waiter.number).ok()?;
         Some((line, at))
     }
 
-    fn grant(&mut self, server: usize) -> Option<Place> {
-        fn next(line: &mut Line) -> Option<&mut Waiter> {
-            line.iter_mut().find(|waiter| waiter.granted.is_none())
-        }
-        let (any, own) = (next(&mut self.any), self.own.get_mut(&server).and_then(next));
-        let first = any.into_iter().chain(own).min_by_key(|waiter| waiter.number)?;
+    fn find_mut(&mut self, ticket: Ticket) -> Option<&mut Waiter> {
+        let (_, at) = self.find(ticket)?;
+        self.line_mut(ticket.line)?.get_mut(at)
+    }
+
+    /// The lines of those who can use a server.
+    fn of(&self, server: usize) -> impl Iterator<Item = &Line> {
+        let any = self.any.iter().filter(move |(reach, _)| reach.binary_search(&server).is_ok());
+        any.map(|(_, line)| line).chain(self.one.get(&server))
+    }
+
+    fn is_first(&self, number: u64, server: usize) -> bool {
+        let first = |line: &Line| line.iter().find(|waiter| waiter.is_before(server)).map(|it| it.number);
+        self.of(server).filter_map(first).all(|first| first >= number)
+    }
+
+    /// Grants a place to the first who can use it, from this number on.
+    fn grant(&mut self, server: usize, from: u64) -> Option<Place> {
+        let next = |line: &mut Line| {
+            let begin = line.partition_point(|waiter| waiter.number < from);
+            let mut rest = begin..line.len();
+            rest.find(|at| line[*at].granted.is_none() && line[*at].useless != Some(server))
+        };
+        let any = self.any.iter_mut().filter(|(reach, _)| reach.binary_search(&server).is_ok());
+        let lines = any.map(|(_, line)| line).chain(self.one.get_mut(&server));
+        let firsts = lines.filter_map(|line| next(line).map(|at| &mut line[at]));
+        let first = firsts.min_by_key(|waiter| waiter.number)?;
         first.granted = Some(server);
         Some(first.place)
     }
@@ -218,53 +370,103 @@ mod tests {
     use lb_core::Identity;
     use proptest::prelude::*;
 
-    fn server(name: &str) -> ServerLive {
-        ServerLive::new(Identity {
-            backend: "b".into(),
-            name: name.into(),
-            address: ([10, 0, 0, 1], 1).into(),
-        })
+    fn server(name: &str) -> Arc<ServerLive> {
+        let address = ([10, 0, 0, 1], 1).into();
+        Arc::new(ServerLive::new(Identity { backend: "b".into(), name: name.into(), address }))
     }
 
     fn place(task: TaskIndex) -> Place {
         Place { worker: 0, task }
     }
 
+    fn all(queue: &Queue, servers: &[&Arc<ServerLive>]) -> Reach {
+        queue.reach(servers.iter().copied())
+    }
+
     #[test]
     fn places_are_granted_in_order_and_to_those_who_can_use_them() {
-        let (queue, a, b) = (Queue::default(), server("a"), server("b"));
-        assert!(!queue.is_taken(None) && queue.grant(&a).is_none());
-        let own = queue.enter(place(1), Some(&a), 9).unwrap();
-        assert!(
-            queue.is_taken(Some(&a)) && !queue.is_taken(Some(&b)),
-            "one who waits for a is in no way at b"
-        );
-        assert!(!queue.is_taken(None), "there may be room elsewhere");
-        let any = queue.enter(place(2), None, 9).unwrap();
-        let late = queue.enter(place(3), None, 9).unwrap();
+        let (queue, [a, b]) = (Queue::default(), ["a", "b"].map(server));
+        let reach = all(&queue, &[&a, &b]);
+        assert!(!queue.is_taken(&a) && queue.grant(&a).is_none());
+        let own = queue.enter(place(1), Wanted::One(&a), 9).unwrap();
+        assert!(queue.is_taken(&a) && !queue.is_taken(&b), "one who waits for a is in no way at b");
+        let any = queue.enter(place(2), Wanted::Any(&reach), 9).unwrap();
+        let late = queue.enter(place(3), Wanted::Any(&reach), 9).unwrap();
         assert!(queue.may_look(own) && queue.may_look(any) && !queue.may_look(late));
-        assert!(queue.is_taken(None) && queue.is_taken(Some(&a)) && queue.is_taken(Some(&b)));
+        assert!(queue.is_first(own, &a) && !queue.is_first(any, &a) && queue.is_first(any, &b));
+        assert!(queue.is_taken(&a) && queue.is_taken(&b));
         assert_eq!(queue.grant(&a), Some(place(1)));
         assert_eq!(queue.grant(&b), Some(place(2)));
         assert!(!queue.may_look(late));
-        assert_eq!(queue.leave(any, None), Some(place(3)), "what it was granted passes on");
+        assert_eq!(queue.leave(any, None, false), Some(place(3)), "what it was granted passes on");
         assert!(queue.may_look(late));
         assert_eq!(queue.grant(&b), None, "nobody else can use it");
-        assert_eq!(queue.leave(late, Some(&b)), None, "it has taken what it was granted");
-        queue.wait_on(own);
+        assert_eq!(queue.leave(late, Some(&b), false), None, "it has taken what it was granted");
+        let mut own = own;
+        let passed = queue.wait_on(&mut own, Wanted::One(&a), |_| false);
+        assert_eq!(passed, Passed::default(), "it was overtaken");
         assert_eq!(queue.grant(&a), Some(place(1)));
-        assert_eq!((queue.leave(own, Some(&a)), queue.leave(own, None)), (None, None));
+        assert_eq!((queue.leave(own, Some(&a), false), queue.leave(own, None, false)), (None, None));
         assert_eq!((queue.waiting(), queue.entered()), (0, 3));
+        assert!(queue.lines().any.is_empty() && queue.lines().one.is_empty());
+    }
+
+    #[test]
+    fn who_cannot_use_a_server_stands_in_nobodys_way() {
+        let (queue, [a, b]) = (Queue::default(), ["a", "b"].map(server));
+        let (old, new) = (all(&queue, &[&a]), all(&queue, &[&a, &b]));
+        assert!(Arc::ptr_eq(&new, &all(&queue, &[&b, &a])), "equal ones are one");
+        let first = queue.enter(place(1), Wanted::Any(&old), 9).unwrap();
+        assert!(queue.is_taken(&a) && !queue.is_taken(&b));
+        let second = queue.enter(place(2), Wanted::Any(&new), 9).unwrap();
+        assert!(queue.may_look(second) && queue.is_first(second, &b) && !queue.is_first(second, &a));
+        assert_eq!((queue.grant(&b), queue.grant(&a)), (Some(place(2)), Some(place(1))));
+        queue.leave(first, Some(&a), false);
+        queue.leave(second, Some(&b), false);
+        drop(old);
+        all(&queue, &[]);
+        assert_eq!(queue.lines().reaches.len(), 2, "what nobody holds is forgotten");
+    }
+
+    #[test]
+    fn who_turns_to_others_keeps_its_place_in_the_order() {
+        let (queue, [a, b]) = (Queue::default(), ["a", "b"].map(server));
+        let reach = all(&queue, &[&a, &b]);
+        let mut first = queue.enter(place(1), Wanted::One(&a), 9).unwrap();
+        let mut second = queue.enter(place(2), Wanted::Any(&reach), 9).unwrap();
+        assert_eq!(queue.grant(&b), Some(place(2)));
+        // It had no use for b, and then the other one has turned to any.
+        assert_eq!(queue.wait_on(&mut second, Wanted::Any(&reach), |_| true), Passed::default());
+        assert!(!queue.is_taken(&b), "until it looks again");
+        queue.wait_on(&mut first, Wanted::Any(&reach), |_| true);
+        assert!(queue.may_look(first) && !queue.may_look(second) && queue.is_taken(&b));
+        assert_eq!(queue.grant(&b), Some(place(1)));
+        queue.wait_on(&mut second, Wanted::Any(&reach), |_| true);
+        let passed = queue.wait_on(&mut first, Wanted::Any(&reach), |_| true);
+        assert_eq!(passed.granted, Some((address(&b), place(2))), "what it had no use for passes on");
+        // Not back, though: it would go round for ever.
+        queue.wait_on(&mut first, Wanted::Any(&reach), |_| true);
+        assert_eq!(queue.wait_on(&mut second, Wanted::Any(&reach), |_| true), Passed::default());
+        let passed = queue.wait_on(&mut first, Wanted::One(&a), |_| true);
+        assert_eq!(passed, Passed { granted: None, front: Some(place(2)) }, "whose turn it is to look");
+        assert_eq!(queue.leave(second, Some(&b), false), None);
+        let third = queue.enter(place(3), Wanted::One(&a), 9).unwrap();
+        assert_eq!(queue.leave(first, Some(&b), false), Some(place(3)), "b may be for it, too");
+        let fourth = queue.enter(place(4), Wanted::One(&a), 9).unwrap();
+        assert_eq!(queue.leave(third, None, true), Some(place(4)), "and so may another backend");
+        assert_eq!(queue.leave(fourth, Some(&a), false), None);
+        assert_eq!(queue.waiting(), 0);
     }
 
     #[test]
     fn a_full_queue_takes_nobody_in() {
-        let queue = Queue::default();
-        assert_eq!(queue.enter(place(0), None, 0), None);
-        let first = queue.enter(place(0), None, 1).unwrap();
-        assert_eq!(queue.enter(place(1), None, 1), None);
-        queue.leave(first, None);
-        assert!(queue.enter(place(1), None, 1).is_some());
+        let (queue, a) = (Queue::default(), server("a"));
+        let reach = all(&queue, &[&a]);
+        assert_eq!(queue.enter(place(0), Wanted::Any(&reach), 0), None);
+        let first = queue.enter(place(0), Wanted::Any(&reach), 1).unwrap();
+        assert_eq!(queue.enter(place(1), Wanted::One(&a), 1), None);
+        queue.leave(first, None, false);
+        assert!(queue.enter(place(1), Wanted::One(&a), 1).is_some());
     }
 
     #[test]
@@ -284,14 +486,18 @@ mod tests {
         /// same, and a grant is never lost.
         #[test]
         fn order_is_kept(steps in prop::collection::vec((0_u8..4, 0_u8..3), 1..100)) {
-            let (queue, servers) = (Queue::default(), [server("a"), server("b")]);
+            let (queue, servers) = (Queue::default(), ["a", "b"].map(server));
+            let reach = queue.reach(servers.iter());
             let able = |own: u8, at: u8| own == 2 || own == at;
             let mut waiting: Vec<(Ticket, u8, Option<u8>)> = Vec::new();
             for (step, kind) in steps {
-                let own = (kind < 2).then(|| &servers[usize::from(kind)]);
+                let wanted = match kind {
+                    0 | 1 => Wanted::One(&servers[usize::from(kind)]),
+                    _ => Wanted::Any(&reach),
+                };
                 match step {
                     0 | 1 => {
-                        let ticket = queue.enter(place(0), own, 30);
+                        let ticket = queue.enter(place(0), wanted, 30);
                         prop_assert_eq!(ticket.is_some(), waiting.len() < 30);
                         waiting.extend(ticket.map(|ticket| (ticket, kind, None)));
                     }
@@ -308,7 +514,7 @@ mod tests {
                     _ if !waiting.is_empty() => {
                         let (ticket, _, granted) = waiting.remove(usize::from(kind) % waiting.len());
                         let next = granted.and_then(|at| waiting.iter_mut().find(|it| it.2.is_none() && able(it.1, at)));
-                        prop_assert_eq!(queue.leave(ticket, None).is_some(), next.is_some());
+                        prop_assert_eq!(queue.leave(ticket, None, false).is_some(), next.is_some());
                         if let Some(next) = next {
                             next.2 = granted;
                         }
