@@ -371,7 +371,7 @@ fn each_backend_has_its_own_budget(driver: Driver) {
         of("poor", "retry = { budget = \"1%\" }"),
         of("rich", "retry = { budget = \"100%\" }"),
     );
-    let lb = Setup::new(driver, config.clone()).workers(1).start();
+    let lb = Setup::new(driver, config.clone()).workers(1).log(JSON).start();
     let statuses = |name: &str, count: usize| -> Vec<u16> {
         (0..count).map(|_| get(lb.web(), "a", &format!("/{name}")).status()).collect()
     };
@@ -383,6 +383,12 @@ fn each_backend_has_its_own_budget(driver: Driver) {
     assert_eq!(statuses("rich", 30), [200; 30]);
     assert_eq!((refused("poor"), refused("none"), refused("rich")), (2.0, 2.0, 0.0));
     assert_eq!(lb.metric("lb_retries_refused_total", &[]), 4.0);
+    lb.access_line(&["\"route\":\"none\"", "\"attempts\":1,\"retry_refused\":true", "\"status\":503"]);
+    let log = lb.access_log();
+    assert!(
+        log.lines().all(|line| line.contains("retry_refused") == line.contains("\"status\":503")),
+        "{log}"
+    );
     assert_busy(&get(lb.web(), "a", "/poor"));
     // Another table does not fill it again.
     lb.reload(&config.replace("path_prefix = \"/none\"", "path_prefix = \"/nothing\""));

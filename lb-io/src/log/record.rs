@@ -133,6 +133,8 @@ pub struct Record<'a> {
     pub ending: Ending,
     /// How often it was tried at a server.
     pub attempts: u32,
+    /// The budget had no retry left for it.
+    pub retry_refused: bool,
     /// Its place in its trace; none: traces are not looked at.
     pub span: Option<Span>,
     /// From the first part of the head to the last; none: there was no whole head.
@@ -184,6 +186,9 @@ impl Record<'_> {
         string(out, br#","step":"#, self.ending.step.map_or("", |step| step.word()).as_bytes());
         string(out, br#","termination":"#, &self.ending.letters(way.sticky));
         number(out, br#","attempts":"#, u64::from(self.attempts));
+        if self.retry_refused {
+            out.extend_from_slice(br#","retry_refused":true"#);
+        }
         number(out, br#","bytes_received":"#, end.bytes_received);
         number(out, br#","bytes_sent":"#, end.bytes_sent);
         timer(out, br#","head_us":"#, self.head_us);
@@ -356,6 +361,7 @@ mod tests {
             end,
             ending: Ending::of(&end, &phases, u32::MAX, None),
             attempts: u32::MAX,
+            retry_refused: true,
             span: None,
             head_us: most,
             phases,

@@ -32,6 +32,8 @@ pub struct Line {
     /// How long it took to come.
     head_us: Option<u64>,
     tunnel: Option<Cause>,
+    /// The budget had no retry left for it.
+    retry_refused: bool,
     span: Option<Span>,
     /// Its trace is sampled, and a collector is told of it.
     is_told: bool,
@@ -46,7 +48,8 @@ impl Line {
         self.request.clear();
         self.way = Way::default();
         (self.head_since, self.head_us) = (None, None);
-        (self.tunnel, self.span, self.is_told) = (None, None, false);
+        (self.tunnel, self.retry_refused) = (None, false);
+        (self.span, self.is_told) = (None, false);
         self.place.clear();
     }
 
@@ -160,6 +163,11 @@ impl Line {
         self.tunnel = Some(cause);
     }
 
+    /// Remembers that it was not tried again because the budget had no retry left.
+    pub fn retry_refused(&mut self) {
+        self.retry_refused = true;
+    }
+
     /// The exchange's place in its trace, if traces are looked at.
     pub fn span(&self) -> Option<Span> {
         self.span
@@ -214,6 +222,7 @@ fn write(
         end,
         ending,
         attempts,
+        retry_refused: line.retry_refused,
         span: line.span,
         head_us: line.head_us,
         phases,

@@ -133,7 +133,7 @@ impl Exchange<'_> {
             return false;
         };
         if !current.budget(self.retries.backend).has_retry() {
-            self.meter.retry_refused(&self.worker.metrics);
+            self.note_refused();
             return false;
         }
         self.memory.decision = Some(next);
@@ -155,12 +155,18 @@ impl Exchange<'_> {
         decided.is_some_and(|(current, decision)| rules(current, decision).on_statuses.has(status))
     }
 
-    fn spend_retry(&self, current: &Current) -> bool {
+    fn spend_retry(&mut self, current: &Current) -> bool {
         let is_spent = current.budget(self.retries.backend).retry();
         if !is_spent {
-            self.meter.retry_refused(&self.worker.metrics);
+            self.note_refused();
         }
         is_spent
+    }
+
+    /// The budget had no retry left.
+    fn note_refused(&mut self) {
+        self.meter.retry_refused(&self.worker.metrics);
+        self.memory.line.retry_refused();
     }
 
     /// Waits before the next attempt. Returns why there will be none.
