@@ -223,3 +223,47 @@ fn files_are_small_things_with_names() {
         &breaches,
     );
 }
+
+/// Reason words, as the code has them: what `word` of these says, and the constants of the engine.
+fn reason_words() -> Vec<String> {
+    let places = [
+        ("lb-io/src/http1/request.rs", "impl RequestError {"),
+        ("lb-io/src/http1/response.rs", "impl ResponseError {"),
+        ("lb-io/src/http1/body.rs", "impl BodyError {"),
+        ("lb-core/src/decide/verdict.rs", "impl RefusalReason {"),
+    ];
+    let mut words = Vec::new();
+    for (file, begin) in places {
+        let text = read(Path::new(file));
+        let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("{file} has `{begin}`"));
+        let (_, rest) = rest.split_once("fn word(").unwrap_or_else(|| panic!("{file} has words"));
+        let (body, _) = rest.split_once("\n    }\n").expect("a function ends");
+        words.extend(body.split("=> \"").skip(1).filter_map(|it| it.split('"').next()).map(str::to_owned));
+    }
+    let constants = read(Path::new("lb-io/src/reason.rs"));
+    let constants = constants.lines().filter(|line| line.starts_with("pub const "));
+    words.extend(constants.filter_map(|line| line.split('"').nth(1)).map(str::to_owned));
+    words.sort();
+    words.dedup();
+    words
+}
+
+#[test]
+fn every_reason_word_is_explained() {
+    let page = read(Path::new("docs/operating/reasons.md"));
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let mut listed: Vec<&str> = rows.flat_map(|cell| cell.trim_end_matches('`').split("`, `")).collect();
+    listed.sort_unstable();
+    let words = reason_words();
+    assert!(words.len() > 60, "{words:?}");
+    let missing = words.iter().filter(|word| !listed.contains(&word.as_str()));
+    let breaches: Vec<String> = missing.map(|word| format!("`{word}` has no row")).collect();
+    report(
+        "docs/operating/reasons.md has every reason word",
+        "whoever meets one looks it up there",
+        &breaches,
+    );
+    let gone = listed.iter().filter(|word| !words.iter().any(|it| it == *word));
+    let breaches: Vec<String> = gone.map(|word| format!("`{word}` is no word any more")).collect();
+    report("docs/operating/reasons.md has no other words", "nobody ever meets them", &breaches);
+}
