@@ -101,6 +101,7 @@ fn one(client: &mut Client, target: &str, post: bool) -> Result<(), Broken> {
 
 /// A network namespace of its own, and the link to it. Goes with everything when dropped.
 struct Apart {
+    network: String,
     name: String,
     near: String,
     address: SocketAddr,
@@ -118,7 +119,12 @@ impl Apart {
         if !ip(&["netns", "add", &name]) {
             return None;
         }
-        let apart = Apart { name: name.clone(), near: near.clone(), address: (host(2), 8080).into() };
+        let network = format!("{}/30", host(0));
+        // Where the link goes down there is no other way to it, such as the machine's gateway, behind which somebody else
+        // may answer.
+        assert!(ip(&["route", "add", "unreachable", &network, "metric", "4096"]));
+        let apart =
+            Apart { name: name.clone(), near: near.clone(), network, address: (host(2), 8080).into() };
         let addresses = [1, 2].map(|last| format!("{}/30", host(last)));
         let inside = ["-n", name.as_str()];
         assert!(ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", &name]));
@@ -137,6 +143,7 @@ impl Drop for Apart {
     fn drop(&mut self) {
         ip(&["link", "del", &self.near]);
         ip(&["netns", "del", &self.name]);
+        ip(&["route", "del", "unreachable", &self.network, "metric", "4096"]);
     }
 }
 
