@@ -61,12 +61,17 @@ impl Exchange<'_> {
         self.meter.queues();
         let worker = self.worker;
         worker.begin_to_wait(self.task);
-        let mut until = None;
+        let (mut until, mut moved_at) = (None, None);
         let came = loop {
             match self.wait_for_backend(current, &mut until).await {
                 Ok(Some(taken)) => break Ok(taken),
-                // Another backend's servers are to serve it now.
-                Ok(None) => {}
+                // Another backend's servers are to serve it now. Once in a turn: servers that come and go while it looks
+                // must not have it going to and fro.
+                Ok(None) => {
+                    if moved_at.replace(worker.now()) == Some(worker.now()) {
+                        wait().await;
+                    }
+                }
                 Err(reason) => break Err(reason),
             }
         };
