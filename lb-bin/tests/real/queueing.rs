@@ -236,27 +236,39 @@ fn who_leaves_gives_up_its_place(driver: Driver) {
     assert_eq!(desk.came(), ["/served", "/stays"]);
 }
 
+/// Whichever serves the first request is the session's own: whether that is `a`, and the session's cookie.
+fn begin_session(lb: &Lb, a: &Desk, b: &Desk) -> (bool, String) {
+    let mut first = ask(lb.web(), "/first");
+    until("somebody to get it", || a.came().len() + b.came().len() == 1);
+    let is_a = a.came().len() == 1;
+    if is_a {
+        a.answer()
+    } else {
+        b.answer()
+    }
+    let answer = first.response();
+    let cookie = answer.field("set-cookie").expect("a sticky cookie").split(';').next().unwrap();
+    (is_a, cookie.to_owned())
+}
+
+fn ask_as(lb: &Lb, target: &str, cookie: &str) -> Client {
+    let mut client = Client::connect(lb.web());
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\nCookie: {cookie}\r\n\r\n"));
+    client
+}
+
 fn a_session_waits_for_its_server_and_then_moves(driver: Driver) {
     let (desk_a, a) = Desk::start("a");
     let (desk_b, b) = Desk::start("b");
     let keys = "sticky = true\nqueue = { timeout = \"500ms\" }\n";
     let config = limited(1, &format!("{}{keys}", servers(&[("a", a.address), ("b", b.address)])));
     let lb = Lb::start(driver, config);
-    // Whichever serves the first request is the session's own.
-    let mut first = ask(lb.web(), "/first");
-    until("somebody to get it", || desk_a.came().len() + desk_b.came().len() == 1);
-    let (desk_own, desk_other, other) = match desk_a.came().len() {
-        1 => (&desk_a, &desk_b, "b"),
-        _ => (&desk_b, &desk_a, "a"),
+    let (is_a, cookie) = begin_session(&lb, &desk_a, &desk_b);
+    let (desk_own, desk_other, other) = match is_a {
+        true => (&desk_a, &desk_b, "b"),
+        false => (&desk_b, &desk_a, "a"),
     };
-    desk_own.answer();
-    let answer = first.response();
-    let cookie = answer.field("set-cookie").expect("a sticky cookie").split(';').next().unwrap().to_owned();
-    let with_cookie = |target: &str| {
-        let mut client = Client::connect(lb.web());
-        client.send(format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\nCookie: {cookie}\r\n\r\n"));
-        client
-    };
+    let with_cookie = |target: &str| ask_as(&lb, target, &cookie);
     let mut held = with_cookie("/held");
     desk_own.await_came(2);
     // There is room at the other server, and the session waits for its own.

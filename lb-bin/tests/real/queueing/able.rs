@@ -94,20 +94,12 @@ fn a_session_whose_server_goes_takes_its_turn_elsewhere(driver: Driver) {
     let rest = format!("{}sticky = true\n{PATIENT}", servers(&[("a", a.address), ("b", b.address)]));
     let config = limited(1, &rest);
     let lb = Setup::new(driver, config.clone()).workers(1).start();
-    let mut first = ask(lb.web(), "/first");
-    until("somebody to get it", || desk_a.came().len() + desk_b.came().len() == 1);
-    let (own, other, address) = match desk_a.came().len() {
-        1 => (&desk_a, &desk_b, a.address),
-        _ => (&desk_b, &desk_a, b.address),
+    let (is_a, cookie) = begin_session(&lb, &desk_a, &desk_b);
+    let (own, other, address) = match is_a {
+        true => (&desk_a, &desk_b, a.address),
+        false => (&desk_b, &desk_a, b.address),
     };
-    own.answer();
-    let answer = first.response();
-    let cookie = answer.field("set-cookie").expect("a sticky cookie").split(';').next().unwrap().to_owned();
-    let with_cookie = |target: &str| {
-        let mut client = Client::connect(lb.web());
-        client.send(format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\nCookie: {cookie}\r\n\r\n"));
-        client
-    };
+    let with_cookie = |target: &str| ask_as(&lb, target, &cookie);
     let mut clients = vec![with_cookie("/held")];
     own.await_came(2);
     clients.push(with_cookie("/waits"));
