@@ -63,7 +63,7 @@ impl Wanted<'_> {
     fn key(self) -> LineKey {
         match self {
             Wanted::One(server) => LineKey::One(address(server)),
-            Wanted::Any(reach) => LineKey::Any(reach.as_ptr().addr()),
+            Wanted::Any(reach) => LineKey::Any(set_of(reach)),
         }
     }
 }
@@ -104,11 +104,28 @@ impl Waiter {
 /// By number. Those with a grant are few, and mostly in front.
 type Line = VecDeque<Waiter>;
 
+/// Who takes any of these servers.
+#[derive(Debug)]
+struct SetLine {
+    reach: Reach,
+    line: Line,
+}
+
+impl SetLine {
+    fn is(&self, set: usize) -> bool {
+        set_of(&self.reach) == set
+    }
+
+    fn has(&self, server: usize) -> bool {
+        self.reach.binary_search(&server).is_ok()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Lines {
     next: u64,
     /// Who takes any of a set of servers. There are as many sets as tables have waiters, as a rule one.
-    any: Vec<(Reach, Line)>,
+    any: Vec<SetLine>,
     /// Who waits for one server, by its address. They stand in nobody's way at the others.
     one: HashMap<usize, Line>,
     /// Sets that somebody holds.
@@ -125,6 +142,10 @@ pub struct Queue {
 
 fn address(server: &ServerLive) -> usize {
     ptr::from_ref(server).addr()
+}
+
+fn set_of(reach: &Reach) -> usize {
+    reach.as_ptr().addr()
 }
 
 impl Queue {
@@ -245,12 +266,12 @@ impl Lines {
         let line = match wanted {
             Wanted::One(server) => self.one.entry(address(server)).or_default(),
             Wanted::Any(reach) => {
-                let known = self.any.iter().position(|(known, _)| Arc::ptr_eq(known, reach));
+                let known = self.any.iter().position(|known| known.is(set_of(reach)));
                 let at = known.unwrap_or_else(|| {
-                    self.any.push((Arc::clone(reach), Line::new()));
+                    self.any.push(SetLine { reach: Arc::clone(reach), line: Line::new() });
                     self.any.len() - 1
                 });
-                &mut self.any[at].1
+                &mut self.any[at].line
             }
         };
         let at = line.partition_point(|other| other.number < waiter.number);
@@ -266,7 +287,7 @@ impl Lines {
         if line.is_empty() {
             match ticket.line {
                 LineKey::One(server) => drop(self.one.remove(&server)),
-                LineKey::Any(set) => self.any.retain(|(reach, _)| reach.as_ptr().addr() != set),
+                LineKey::Any(set) => self.any.retain(|known| !known.is(set)),
             }
         }
         Some((waiter, front))
@@ -274,27 +295,23 @@ impl Lines {
 
     /// Whether those of a line wait for this server, among others perhaps.
     fn wants(&self, line: LineKey, server: usize) -> bool {
-        let is_of = |set: usize| self.any.iter().find(|(reach, _)| reach.as_ptr().addr() == set);
         match line {
             LineKey::One(one) => one == server,
-            LineKey::Any(set) => is_of(set).is_some_and(|(reach, _)| reach.binary_search(&server).is_ok()),
+            LineKey::Any(set) => self.any.iter().any(|known| known.is(set) && known.has(server)),
         }
     }
 
     fn line_mut(&mut self, key: LineKey) -> Option<&mut Line> {
         match key {
             LineKey::One(server) => self.one.get_mut(&server),
-            LineKey::Any(set) => {
-                let mut lines = self.any.iter_mut();
-                lines.find(|(reach, _)| reach.as_ptr().addr() == set).map(|(_, line)| line)
-            }
+            LineKey::Any(set) => self.any.iter_mut().find(|known| known.is(set)).map(|known| &mut known.line),
         }
     }
 
     fn find(&self, ticket: Ticket) -> Option<(&Line, usize)> {
         let line = match ticket.line {
             LineKey::One(server) => self.one.get(&server)?,
-            LineKey::Any(set) => &self.any.iter().find(|(reach, _)| reach.as_ptr().addr() == set)?.1,
+            LineKey::Any(set) => &self.any.iter().find(|known| known.is(set))?.line,
         };
         let at = line.binary_search_by_key(&ticket.number, |waiter| waiter.number).ok()?;
         Some((line, at))
@@ -307,8 +324,8 @@ impl Lines {
 
     /// The lines of those who can use a server.
     fn of(&self, server: usize) -> impl Iterator<Item = &Line> {
-        let any = self.any.iter().filter(move |(reach, _)| reach.binary_search(&server).is_ok());
-        any.map(|(_, line)| line).chain(self.one.get(&server))
+        let any = self.any.iter().filter(move |known| known.has(server));
+        any.map(|known| &known.line).chain(self.one.get(&server))
     }
 
     fn is_first(&self, number: u64, server: usize) -> bool {
@@ -323,8 +340,8 @@ impl Lines {
             let mut rest = begin..line.len();
             rest.find(|at| line[*at].granted.is_none() && line[*at].useless != Some(server))
         };
-        let any = self.any.iter_mut().filter(|(reach, _)| reach.binary_search(&server).is_ok());
-        let lines = any.map(|(_, line)| line).chain(self.one.get_mut(&server));
+        let any = self.any.iter_mut().filter(|known| known.has(server));
+        let lines = any.map(|known| &mut known.line).chain(self.one.get_mut(&server));
         let firsts = lines.filter_map(|line| next(line).map(|at| &mut line[at]));
         let first = firsts.min_by_key(|waiter| waiter.number)?;
         first.granted = Some(server);
