@@ -133,12 +133,12 @@ impl Decision {
         Some(permit)
     }
 
-    /// Where to try next, `tried` being the servers that this exchange has tried: another server of the same arm,
-    /// of another arm if that may be, or, only when there is no other, one that was tried. `None` if nobody can
-    /// serve, or if `table` is of another content than the one that the decision was made with
-    /// ([`Snapshot::hash`](crate::Snapshot::hash); that of an equal spec will do): then the request is to be decided
-    /// anew. A further attempt takes nobody's turn of a round robin. `random` may be the bits that `decide` had or fresh ones: the session stays what it was, and so does the arm
-    /// that it belongs to.
+    /// Where to try next, `tried` being the servers that this exchange has tried: another server of the same arm, of
+    /// another arm if that may be, or, only when there is no other, one that was tried. `None` if nobody can serve, or if
+    /// `table` is of another content than the one that the decision was made with
+    /// ([`Snapshot::hash`](crate::Snapshot::hash); that of an equal spec will do): then the request is to be decided anew.
+    /// A further attempt takes nobody's turn of a round robin. `random` may be the bits that `decide` had or fresh ones:
+    /// the session stays what it was, and so does the arm that it belongs to.
     ///
     /// Whether another attempt is safe and within budget is the caller's to know. A server that only closed a pooled
     /// connection is best left out of `tried`: it can serve, and a sticky session should stay with it. A request that
